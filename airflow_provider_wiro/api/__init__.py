@@ -1,0 +1,1 @@
+"""What Wiro is: signing, inputs, tasks, requests. Imports no Airflow."""

@@ -1,0 +1,346 @@
+"""Requests to Wiro: one method for each endpoint, and one table of what may be sent again.
+
+Every endpoint is a POST whose answer is an envelope ``{"result": …, "errors": […], …}`` with HTTP 200 even for most
+refusals (Wiro's documentation), so ``result`` decides. Redirects are never followed: a signature belongs to one host.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from ssl import SSLCertVerificationError
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import requests
+from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError, SSLError
+
+from airflow_provider_wiro.api.auth import WiroAuth
+from airflow_provider_wiro.api.refusals import refusal
+from airflow_provider_wiro.api.tasks import Outcome, QUEUED_STATUSES, RunReceipt, TaskPage, WiroTask
+from airflow_provider_wiro.exceptions import (
+    WiroAPIError,
+    WiroBusyError,
+    WiroConfigurationError,
+    WiroConnectionError,
+    WiroError,
+    WiroNotFoundError,
+    WiroRunUnknownError,
+)
+
+BASE_URL = "https://api.wiro.ai/v1"
+
+# What the transport itself may send again when no usable answer came. A Run is an order, and an upload stores a file:
+# both are sent once. Stopping and deleting end in the same state however often they are asked.
+MAY_RESEND: Mapping[str, bool] = {
+    "Run": False,
+    "File/Upload": False,
+    "Task/Detail": True,
+    "Task/List": True,
+    "Tool/Detail": True,
+    "Task/Cancel": True,
+    "Task/Kill": True,
+    "Task/InputOutputDelete": True,
+}
+
+_STOP_ROUNDS = 3
+
+
+class WiroClient:
+    """Talks to one Wiro project.
+
+    :param auth: the project's credentials.
+    :param base_url: address of the API with its version; default: Wiro's own.
+    :param connect_timeout: seconds until a connection must stand.
+    :param read_timeout: seconds without a byte of the answer.
+    :param attempts: how often a request that may be sent again is sent at most.
+    :param max_wait: longest pause in seconds between two attempts; a longer ``Retry-After`` is cut to it.
+    :param sleep: called with seconds between attempts.
+    """
+
+    def __init__(
+        self,
+        auth: WiroAuth,
+        base_url: str = BASE_URL,
+        *,
+        connect_timeout: float = 10.0,
+        read_timeout: float = 60.0,
+        attempts: int = 5,
+        max_wait: float = 30.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.base_url = base_url.rstrip("/")
+        self._auth = auth
+        self._timeouts = (connect_timeout, read_timeout)
+        self._attempts = attempts
+        self._max_wait = max_wait
+        self._backoff = wait_random_exponential(multiplier=0.5, max=max_wait)
+        self._sleep = sleep
+        self._session = requests.Session()
+
+    def run(self, model: str, inputs: Mapping[str, Any], files: Mapping[str, str | Path] | None = None) -> RunReceipt:
+        """Order one run of a model. It is sent once and never again by this method.
+
+        :param model: ``owner/name``.
+        :param inputs: the model's inputs as they go over the wire.
+        :param files: input name and path of a local file, sent along as multipart.
+        :return: the accepted run's id and token.
+        :raises WiroAPIError: Wiro refused: nothing was accepted.
+        :raises WiroConnectionError: no connection stood: nothing was accepted.
+        :raises WiroRunUnknownError: it was sent, and no usable answer came back.
+        :raises WiroConfigurationError: a file cannot be read.
+        """
+        owner, _, name = model.partition("/")
+        if not owner or not name or "/" in name:
+            raise WiroConfigurationError(f"model is {model!r}, allowed: 'owner/name'.")
+        # A connection that was kept open may have been closed by the other side: the commonest reset would then leave
+        # the outcome of a paid request unknown.
+        with requests.Session() as session:
+            answer = self._post("Run", inputs, path=f"Run/{quote(owner)}/{quote(name)}", files=files, session=session)
+        wiro_task_id, token = answer.get("taskid"), answer.get("socketaccesstoken")
+        if not wiro_task_id:
+            raise WiroRunUnknownError("Wiro accepted the run, and its answer has no task id.")
+        return RunReceipt(str(wiro_task_id), str(token or ""))
+
+    def get_task(self, wiro_task_id: str | None = None, task_token: str | None = None) -> WiroTask:
+        """Read one task.
+
+        :param wiro_task_id: its id, or
+        :param task_token: the token that its Run answered.
+        :return: the task as it stands.
+        :raises WiroNotFoundError: the project has no such task.
+        :raises WiroAPIError: Wiro refused.
+        :raises WiroConnectionError: no usable answer.
+        """
+        if (wiro_task_id is None) == (task_token is None):
+            raise ValueError("give either wiro_task_id or task_token")
+        body = {"taskid": wiro_task_id} if task_token is None else {"tasktoken": task_token}
+        tasks = _tasks(self._post("Task/Detail", body))
+        if not tasks:
+            raise WiroNotFoundError("Wiro shows no such task.", wiro_task_id=wiro_task_id)
+        return tasks[0]
+
+    def list_tasks(self, start: int = 0, limit: int = 100, model: str | None = None) -> TaskPage:
+        """Read one page of the project's tasks, newest first.
+
+        :param start: how many of the newest to pass over.
+        :param limit: how many to read, 100 at most (Wiro's published client).
+        :param model: only tasks of models whose name has this text.
+        :return: the page.
+        :raises WiroAPIError: Wiro refused.
+        :raises WiroConnectionError: no usable answer.
+        """
+        body = {"type": "model", "sort": "id", "order": "DESC", "start": str(start), "limit": str(limit)}
+        if model:
+            body["modelName"] = model
+        try:
+            answer = self._post("Task/List", body)
+        except WiroNotFoundError:  # "There is no task yet.": a project without tasks
+            return TaskPage((), 0)
+        total = answer.get("total")
+        return TaskPage(_tasks(answer), int(str(total)) if str(total).isdigit() else None)
+
+    def cancel(self, wiro_task_id: str) -> None:
+        """Cancel a task that is still queued; Wiro refuses it later (code 1)."""
+        self._post("Task/Cancel", _every_name(wiro_task_id))
+
+    def kill(self, wiro_task_id: str) -> None:
+        """Kill a task that is running; Wiro refuses it before."""
+        self._post("Task/Kill", _every_name(wiro_task_id))
+
+    def stop_task(self, wiro_task_id: str) -> WiroTask:
+        """End a task whatever it does now: Cancel while it is queued, Kill while it runs, three rounds at most.
+
+        :param wiro_task_id: its id.
+        :return: the task afterwards: cancelled, or as it ended by itself meanwhile, or running if Wiro did not stop it.
+        :raises WiroError: the task could not be read.
+        """
+        task = self.get_task(wiro_task_id)
+        for _ in range(_STOP_ROUNDS):
+            if task.outcome is not Outcome.RUNNING:
+                break
+            first, second = (self.cancel, self.kill) if task.status in QUEUED_STATUSES else (self.kill, self.cancel)
+            try:
+                first(wiro_task_id)
+            except WiroAPIError:
+                # It moved on between the look and the call.
+                try:
+                    second(wiro_task_id)
+                except WiroAPIError:
+                    self._sleep(0.3)
+            task = self.get_task(wiro_task_id)
+        return task
+
+    def delete_files(self, task_token: str) -> None:
+        """Delete the inputs and outputs of a task that has ended; repeating it is harmless (Wiro's documentation).
+
+        :param task_token: the task's token; :meth:`get_task` tells it.
+        :raises WiroAPIError: Wiro refused, for instance because the task still runs.
+        :raises WiroConnectionError: no usable answer.
+        """
+        self._post("Task/InputOutputDelete", {"tasktoken": task_token})
+
+    def get_model(self, model: str) -> dict[str, Any]:
+        """Read what Wiro tells about a model: its parameters, prices and running times.
+
+        :param model: ``owner/name``.
+        :return: the model's entry of the answer, as it is.
+        :raises WiroNotFoundError: no such model.
+        :raises WiroAPIError: Wiro refused.
+        :raises WiroConnectionError: no usable answer.
+        """
+        owner, _, name = model.partition("/")
+        tools = self._post("Tool/Detail", {"slugowner": owner, "slugproject": name}).get("tool")
+        if not isinstance(tools, list) or not tools or not isinstance(tools[0], dict):
+            raise WiroNotFoundError(f"Wiro shows no model {model!r}.")
+        return tools[0]
+
+    def upload(self, path: str | Path) -> str:
+        """Store a local file at Wiro, for models that take an address as input.
+
+        :param path: the file, of 100 MB at most (Wiro's documentation).
+        :return: its address.
+        :raises WiroConfigurationError: the file cannot be read.
+        :raises WiroAPIError: Wiro refused.
+        :raises WiroConnectionError: no usable answer.
+        """
+        stored = self._post("File/Upload", {}, files={"file": path}).get("list")
+        url = stored[0].get("url") if isinstance(stored, list) and stored and isinstance(stored[0], dict) else None
+        if not url:
+            raise WiroConnectionError("Wiro took the file and its answer has no address.")
+        return str(url)
+
+    def close(self) -> None:
+        """Close the connections that are kept open."""
+        self._session.close()
+
+    def _post(self, endpoint: str, body: Mapping[str, Any], **how: Any) -> dict[str, Any]:
+        """Send a request, again where :data:`MAY_RESEND` allows it, and return the envelope of a granted one."""
+        attempts = self._attempts if MAY_RESEND[endpoint] else 1
+        retrying = Retrying(
+            stop=stop_after_attempt(attempts),
+            retry=retry_if_exception(lambda error: isinstance(error, WiroError) and error.retryable),
+            wait=self._pause,
+            sleep=self._sleep,
+            reraise=True,
+        )
+        return retrying(self._post_once, endpoint, body, **how)
+
+    def _pause(self, state: RetryCallState) -> float:
+        error = state.outcome.exception() if state.outcome else None
+        asked = error.retry_after if isinstance(error, WiroBusyError) else None
+        return self._backoff(state) if asked is None else min(asked, self._max_wait)
+
+    def _post_once(
+        self,
+        endpoint: str,
+        body: Mapping[str, Any],
+        *,
+        path: str | None = None,
+        files: Mapping[str, str | Path] | None = None,
+        session: requests.Session | None = None,
+    ) -> dict[str, Any]:
+        url = f"{self.base_url}/{path or endpoint}"
+        is_run = endpoint == "Run"
+        with ExitStack() as opened:
+            content = _content(body, files, opened)
+            try:
+                response = (session or self._session).post(
+                    url, auth=self._auth, timeout=self._timeouts, allow_redirects=False, **content
+                )
+            except requests.exceptions.RequestException as error:
+                raise self._no_answer(error, endpoint, is_run) from None
+        return self._read(response, endpoint, is_run)
+
+    def _no_answer(self, error: requests.exceptions.RequestException, endpoint: str, is_run: bool) -> WiroError:
+        host = urlsplit(self.base_url).netloc
+        if isinstance(error, (ValueError, requests.exceptions.InvalidJSONError)):
+            # Its text may quote a header, and so the key.
+            return WiroConfigurationError(
+                f"{endpoint}: the request to {self.base_url!r} cannot be made ({type(error).__name__}). Nothing was sent."
+            )
+        what = self._auth.redact(f"{type(error).__name__}: {error}")
+        if _never_sent(error):
+            return WiroConnectionError(f"{endpoint}: no connection to {host} ({what}). Nothing was sent.")
+        kind = WiroRunUnknownError if is_run else WiroConnectionError
+        return kind(f"{endpoint}: the connection to {host} broke before an answer came ({what}).")
+
+    def _read(self, response: requests.Response, endpoint: str, is_run: bool) -> dict[str, Any]:
+        status = response.status_code
+        if 300 <= status < 400:
+            target = urlsplit(response.headers.get("Location", "")).netloc or "another address"
+            raise WiroConfigurationError(
+                f"{endpoint}: {self.base_url} redirects to {target}; signed requests are never redirected.",
+                http_status=status,
+                advice="Set the connection's 'Base URL' to the API's real address.",
+            )
+        try:
+            answer = response.json()
+        except ValueError:
+            answer = None
+        is_envelope = isinstance(answer, dict) and ("result" in answer or "errors" in answer)
+        if is_envelope and answer.get("result") is True and status == 200:
+            return dict(answer)
+        if 400 <= status < 500 or (is_envelope and status == 200):
+            # HTTP alone tells enough where something before Wiro answered in its own words.
+            envelope = answer if is_envelope else {"errors": [response.reason or "no reason"]}
+            raise refusal(envelope, status, endpoint, _retry_after(response), self._auth.redact)
+        kind = WiroRunUnknownError if is_run else WiroConnectionError
+        media_type = response.headers.get("Content-Type", "no content type").split(";")[0]
+        raise kind(
+            f"{endpoint}: what {urlsplit(self.base_url).netloc} answers is not Wiro's "
+            f"({media_type}, {len(response.content)} bytes).",
+            http_status=status,
+        )
+
+
+def _never_sent(error: requests.exceptions.RequestException) -> bool:
+    """Tell whether the request certainly did not reach a server: no name, no connection, no trust, no proxy."""
+    cause = error.args[0] if error.args else None
+    reason = getattr(cause, "reason", cause)
+    if isinstance(reason, (NewConnectionError, ConnectTimeoutError, ProxyError)):
+        return True
+    # Any other TLS error may have come while the answer was read.
+    return isinstance(reason, SSLError) and any(isinstance(arg, SSLCertVerificationError) for arg in reason.args)
+
+
+def _content(body: Mapping[str, Any], files: Mapping[str, str | Path] | None, opened: ExitStack) -> dict[str, Any]:
+    """Return the body as `requests` takes it: JSON, or multipart where files go along (Wiro's documentation)."""
+    if not files:
+        return {"json": dict(body)}
+    parts = {}
+    for name, path in files.items():
+        try:
+            parts[name] = (Path(path).name, opened.enter_context(Path(path).open("rb")))
+        except OSError as error:
+            raise WiroConfigurationError(f"files[{name!r}] is {str(path)!r}: {error.strerror}.") from error
+    return {"data": dict(body), "files": parts}
+
+
+def _tasks(answer: Mapping[str, Any]) -> tuple[WiroTask, ...]:
+    entries = answer.get("tasklist")
+    return (
+        tuple(WiroTask.from_api(entry) for entry in entries if isinstance(entry, dict))
+        if isinstance(entries, list)
+        else ()
+    )
+
+
+def _every_name(wiro_task_id: str) -> dict[str, str]:
+    # Wiro's documentation and its published client disagree on the field's name.
+    return {"taskid": wiro_task_id, "tasktoken": wiro_task_id, "socketaccesstoken": wiro_task_id}
+
+
+def _retry_after(response: requests.Response) -> float | None:
+    """Return the seconds that an answer asks to wait: a number, or an HTTP date."""
+    value = response.headers.get("Retry-After", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,221 @@
+"""What can go wrong, and whose turn it is to act.
+
+::
+
+    WiroError                        every error of this package; an AirflowException
+    ├── WiroConfigurationError       yours: the connection or an argument cannot be used; nothing was sent
+    │   └── WiroInputError           yours: inputs that the model does not take; names every one of them
+    ├── WiroAPIError                 Wiro answered, and refused
+    │   ├── WiroAuthenticationError  key, secret, signature, address or sign-in refused (401, codes 98 and 99)
+    │   ├── WiroBalanceError         the account's balance does not cover the run (code 97)
+    │   ├── WiroBusyError            come back later: account limit (code 96) or request rate (HTTP 429)
+    │   ├── WiroNotFoundError        no such model, task or address (code 1, HTTP 404)
+    │   └── WiroBadRequestError      a parameter is missing or wrong (code 0 with such a message)
+    ├── WiroConnectionError          no usable answer: unreachable, time-out, HTTP 5xx, not JSON
+    │   └── WiroRunUnknownError      a Run was sent and its answer is lost: it may have been accepted
+    ├── WiroTaskError                the remote task exists and did not deliver
+    │   ├── WiroTaskFailedError      the model failed; not billed
+    │   ├── WiroTaskCancelledError   somebody cancelled or killed it; not billed
+    │   └── WiroTaskTimeoutError     it did not end within `timeout`
+    └── WiroOutputError              the task succeeded, and its files cannot be had
+
+Every error carries ``code``, ``http_status`` and ``wiro_task_id`` where they are known, says in ``retryable`` whether the
+same call may pass later, and its text ends with what to do. ``AirflowException`` is the root because Airflow's ``soft_fail``
+looks for it. This module is the only thing below the hook that imports Airflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ClassVar
+
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+
+
+class WiroError(AirflowException):
+    """Root of the tree.
+
+    :param message: what happened, one or more sentences.
+    :param code: Wiro's error code, where its answer had one.
+    :param http_status: status of the HTTP answer, where there was one.
+    :param wiro_task_id: the remote task that this is about, where known.
+    :param retryable: whether the same call may pass later; default: as the class says.
+    :param advice: what to do; default: as the class says.
+    """
+
+    default_retryable: ClassVar[bool] = False
+    default_advice: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        code: int | None = None,
+        http_status: int | None = None,
+        wiro_task_id: str | None = None,
+        retryable: bool | None = None,
+        advice: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.http_status = http_status
+        self.wiro_task_id = wiro_task_id
+        self.retryable = self.default_retryable if retryable is None else retryable
+        self.advice = self.default_advice if advice is None else advice
+
+    def __str__(self) -> str:
+        facts = [
+            f"{label} {value}"
+            for label, value in (
+                ("Wiro task", self.wiro_task_id),
+                ("code", self.code),
+                ("HTTP", self.http_status),
+            )
+            if value is not None
+        ]
+        parts = [self.message, f"({', '.join(facts)})" if facts else "", self.advice]
+        return " ".join(part for part in parts if part)
+
+
+class WiroConfigurationError(WiroError, AirflowFailException):
+    """The connection or an argument cannot be used. Nothing was sent, and Airflow does not retry."""
+
+    default_advice = "Correct it and run again."
+
+
+class WiroInputError(WiroConfigurationError, ValueError):
+    """Inputs that the model does not take. Nothing was sent.
+
+    :param model: the model, as ``owner/name``.
+    :param faults: one sentence for each fault: the field, the value, what is allowed.
+    """
+
+    default_advice = "Nothing was sent and nothing is billed: correct the inputs and run again."
+
+    def __init__(self, model: str, faults: list[str]) -> None:
+        noun = "input" if len(faults) == 1 else f"{len(faults)} inputs"
+        super().__init__(f"{model} does not take the given {noun}: {'; '.join(faults)}.")
+        self.model = model
+        self.faults = faults
+
+    def __reduce__(self) -> tuple[type[WiroInputError], tuple[str, list[str]]]:
+        return type(self), (self.model, self.faults)
+
+
+class WiroAPIError(WiroError):
+    """Wiro answered, and refused."""
+
+    default_advice = "Wiro's message above tells the cause."
+
+
+class WiroAuthenticationError(WiroAPIError):
+    """Wiro refused the credentials (HTTP 401, codes 98 and 99)."""
+
+    default_advice = (
+        "Check the fields 'API key' and 'API secret' of the connection, and that the project's kind (signature or key only) "
+        "and its allowed addresses fit; `airflow connections test` tries them without spending anything."
+    )
+
+
+class WiroBalanceError(WiroAPIError):
+    """The account's balance does not cover the run (code 97). Nothing was billed."""
+
+    default_advice = "Top up the Wiro account, then clear this task."
+
+
+class WiroBusyError(WiroAPIError):
+    """The account runs as many tasks as it may (code 96), or sends too many requests (HTTP 429).
+
+    :param retry_after: seconds that the answer asked to wait, if it did.
+    """
+
+    default_retryable = True
+    default_advice = (
+        "Nothing was accepted or billed: a retry submits it. Use an Airflow pool to keep fewer tasks in flight, or raise the "
+        "balance (Wiro allows a tenth of it, in dollars, as concurrent tasks up to $250)."
+    )
+
+    def __init__(self, message: str, *, retry_after: float | None = None, **facts: object) -> None:
+        super().__init__(message, **facts)  # type: ignore[arg-type]
+        self.retry_after = retry_after
+
+
+class WiroNotFoundError(WiroAPIError):
+    """No such model, task or address (code 1, HTTP 404)."""
+
+    default_advice = (
+        "Check the model's name, the task's id and the connection's 'Base URL'; a task belongs to one project."
+    )
+
+
+class WiroBadRequestError(WiroAPIError):
+    """Wiro says that a parameter is missing or wrong (code 0 with such a message)."""
+
+    default_advice = "Correct the parameter: the same request never passes."
+
+
+class WiroConnectionError(WiroError):
+    """No usable answer: unreachable, a time-out, HTTP 5xx, or something that is not JSON."""
+
+    default_retryable = True
+    default_advice = "Check the network between this machine and the connection's 'Base URL', then retry."
+
+
+class WiroRunUnknownError(WiroConnectionError):
+    """A Run was sent and its answer is lost: Wiro may have accepted it, and a second Run might be paid twice."""
+
+    default_retryable = False
+    default_advice = (
+        "It is not known whether the run was accepted, so it is not sent again: look for it in the project's newest tasks at "
+        "Wiro. If it is there, fetch it with WiroTaskSensor and WiroFetchOutputsOperator; if it is not, clear this task."
+    )
+
+
+class WiroTaskError(WiroError):
+    """The remote task exists and did not deliver."""
+
+
+class WiroTaskFailedError(WiroTaskError):
+    """The model failed (a terminal status without success). Wiro does not bill such a task."""
+
+    default_retryable = True
+    default_advice = "A failed task is not billed. Read the reason; a new submission is a new attempt."
+
+
+class WiroTaskCancelledError(WiroTaskError):
+    """Somebody, or Wiro itself, cancelled or killed the task. Wiro does not bill it."""
+
+    default_advice = "A cancelled task is not billed. To order the video again, clear the task that submitted it."
+
+
+class WiroTaskTimeoutError(WiroTaskError):
+    """The task did not end within `timeout`."""
+
+
+class WiroOutputError(WiroError):
+    """The task succeeded, and its files cannot be had or cannot be stored."""
+
+    default_retryable = True
+    default_advice = (
+        "The task is paid and its files stay at Wiro for a limited time: run WiroFetchOutputsOperator for this task id, do "
+        "not submit again."
+    )
+
+
+@contextmanager
+def without_useless_retries(
+    may_retry: Callable[[WiroError], bool] = lambda error: error.retryable,
+) -> Iterator[None]:
+    """Make errors that no retry can mend fail the Airflow task at once, whatever its ``retries``.
+
+    :param may_retry: tells which errors Airflow may answer with a retry; default: those that are ``retryable``.
+    :raises AirflowFailException: in place of every other :class:`WiroError`, with its name and text.
+    """
+    try:
+        yield
+    except WiroError as error:
+        if may_retry(error):
+            raise
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error

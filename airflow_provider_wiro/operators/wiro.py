@@ -1,0 +1,345 @@
+"""Order a run of any model, and fetch what a task made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_wiro.api.seedance import find_model, wire_inputs
+from airflow_provider_wiro.api.tasks import Outcome, WiroTask, ensure_succeeded
+from airflow_provider_wiro.exceptions import (
+    WiroConfigurationError,
+    WiroError,
+    WiroOutputError,
+    WiroTaskError,
+    WiroTaskTimeoutError,
+    without_useless_retries,
+)
+from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
+from airflow_provider_wiro.waiting import (
+    Log,
+    StopOnKill,
+    Wait,
+    default_deferrable,
+    describe,
+    log_not_stopped,
+    log_stopped,
+    read_event,
+    read_reference,
+    submitted,
+    wait_for_end,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
+
+    from airflow_provider_wiro.hooks.wiro import WiroHook
+
+_DOC_MD = """\
+Orders a run at [Wiro](https://wiro.ai). The button **Wiro task** under *Details* opens it there, also while it waits; the XCom
+`return_value` holds its id, and its cost and outputs once it has ended. Ending this task stops the remote one.
+"""
+
+
+def is_unresolved(value: Any) -> bool:
+    """Tell whether a value is known only when the task runs: a template, or the result of another task."""
+    if isinstance(value, str):
+        return any(mark in value for mark in ("{{", "{%", "{#"))
+    return not (value is None or isinstance(value, (bool, int, float, bytes, list, tuple, Mapping)))
+
+
+def _after_order(error: WiroError) -> bool:
+    # A retry of an operator that has ordered orders again: only where the first order is known to cost nothing.
+    return error.retryable and isinstance(error, WiroTaskError)
+
+
+class WiroRunOperator(BaseOperator):
+    """Orders one run of any Wiro model; waits for it and fetches its files if asked to.
+
+    It returns ``{"wiro_task_id", "model", "submitted_at"}``; with ``wait_for_completion`` also ``status``, ``total_cost`` (US
+    dollars, decimal string), ``elapsed_seconds`` and ``outputs``; with ``destination`` also ``files`` and ``manifest``.
+
+    :param model: ``owner/name``. (templated)
+    :param inputs: the model's inputs, by their names on the wire. Numbers and booleans are sent as text, as Wiro's tool sheets
+        do; ``None`` is left out; those of a Seedance model are checked first. (templated)
+    :param files: input name and path of a local file, sent along as multipart. (templated)
+    :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
+    :param wait_for_completion: wait until the run has ended; default False: submit only.
+    :param deferrable: wait in the triggerer and not on a worker; default: Airflow's ``[operators] default_deferrable`` where it
+        is set, else True.
+    :param poll_interval: seconds between two looks at the task; default 15.
+    :param timeout: seconds from the submission until the waiting ends; default 3600.
+    :param destination: folder to fetch the outputs to, as for :class:`WiroFetchOutputsOperator`; needs ``wait_for_completion``.
+        (templated)
+    :param cancel_on_kill: whether the remote task is stopped when somebody ends this Airflow task; default True.
+    :param cancel_on_timeout: whether the remote task is stopped when `timeout` has passed; default True.
+    :raises WiroInputError: an input is not allowed; for literals when the Dag is parsed, for templates before any request.
+    :raises WiroAPIError: Wiro refused, and nothing was accepted.
+    :raises WiroConnectionError: no connection stood, and nothing was sent.
+    :raises WiroTaskFailedError: the model failed; Airflow may retry, which orders anew.
+    :raises WiroTaskTimeoutError: it did not end in time and was stopped; Airflow may retry, which orders anew.
+    :raises AirflowFailException: in place of any error that a retry cannot mend or might pay twice for; its text begins
+        with the error's name.
+    """
+
+    template_fields: Sequence[str] = ("model", "inputs", "files", "wiro_conn_id", "destination")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"inputs": "json", "files": "json"}
+    operator_extra_links = (WiroTaskLink(),)
+    custom_operator_name = "Wiro run"
+    ui_color = "#d9c7f7"
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        inputs: Mapping[str, Any],
+        files: Mapping[str, str] | None = None,
+        wiro_conn_id: str = "wiro_default",
+        wait_for_completion: bool = False,
+        deferrable: bool = default_deferrable(),
+        poll_interval: float = 15.0,
+        timeout: float = 3600.0,
+        destination: str | None = None,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"doc_md": _DOC_MD, **kwargs})
+        self.model = model
+        self.inputs = inputs
+        self.files = files
+        self.wiro_conn_id = wiro_conn_id
+        self.wait_for_completion = wait_for_completion
+        self.deferrable = deferrable
+        self.poll_interval = poll_interval
+        self.timeout = timeout
+        self.destination = destination
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self._stop_on_kill: StopOnKill | None = None
+        self.check_arguments(
+            model=model,
+            inputs=inputs,
+            wait_for_completion=wait_for_completion,
+            poll_interval=poll_interval,
+            timeout=timeout,
+            destination=destination,
+        )
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Check the literals of a mapped task when the Dag is parsed; Airflow would only see them when it runs."""
+        cls.check_arguments(**kwargs)
+        return super().partial(**kwargs)
+
+    @classmethod
+    def check_arguments(cls, **arguments: Any) -> None:
+        """Check the arguments that are known when the Dag is parsed.
+
+        :param arguments: some or all of the operator's arguments.
+        :raises WiroConfigurationError: one of them is not allowed.
+        """
+        for name in ("poll_interval", "timeout"):
+            value = arguments.get(name, 1)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise WiroConfigurationError(f"{name} is {value!r}, allowed: a number of seconds above 0.")
+        if arguments.get("destination") is not None and not arguments.get("wait_for_completion"):
+            raise WiroConfigurationError(
+                "destination is given without wait_for_completion=True, and only an ended task has files.",
+                advice="Set wait_for_completion=True, or fetch in a task of its own with WiroFetchOutputsOperator.",
+            )
+        cls.check_inputs(arguments)
+
+    @classmethod
+    def check_inputs(cls, arguments: Mapping[str, Any]) -> None:
+        """Check the inputs among the arguments, as far as they are known.
+
+        :param arguments: some or all of the operator's arguments.
+        :raises WiroInputError: an input is not allowed.
+        """
+        model, inputs = arguments.get("model"), arguments.get("inputs")
+        if isinstance(model, str) and find_model(model) and isinstance(inputs, Mapping):
+            wire_inputs(model, inputs, is_unresolved)
+
+    def wire_inputs(self) -> dict[str, Any]:
+        """Return the inputs as they are sent; every template is rendered by now.
+
+        :raises WiroInputError: an input is not allowed.
+        """
+        if find_model(self.model):
+            return dict(wire_inputs(self.model, self.inputs))
+        return {name: _wire_form(value) for name, value in self.inputs.items() if value is not None}
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Order, and wait if asked to."""
+        with without_useless_retries():
+            inputs = self.wire_inputs()
+            hook = self._hook()
+            brisk = hook.get_client(**StopOnKill.CLIENT) if self.cancel_on_kill else None
+            receipt = hook.run(self.model, inputs, self.files)
+        if brisk is not None:
+            self._stop_on_kill = StopOnKill(brisk, receipt.wiro_task_id, self.log)
+        known = submitted(receipt.wiro_task_id, self.model)
+        url = hook.task_url(receipt.wiro_task_id)
+        self.log.info("%s accepted the order as Wiro task %s: %s", self.model, receipt.wiro_task_id, url)
+        context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=url)
+        if not self.wait_for_completion:
+            return known
+        end_time = time.time() + self.timeout
+        if self.deferrable:
+            self._defer(receipt.wiro_task_id, end_time)
+        wait = Wait(receipt.wiro_task_id, end_time, self.log)
+        wait_for_end(hook.get_conn(), wait, self.poll_interval)
+        return self._conclude(receipt.wiro_task_id, end_time)
+
+    def execute_complete(self, context: Context, event: Any, end_time: float | None = None) -> dict[str, Any]:
+        """Read the task that the trigger spoke of, and decide.
+
+        :param context: Airflow's context.
+        :param event: the trigger's payload.
+        :param end_time: unix time at which the waiting ends.
+        """
+        with without_useless_retries(_after_order):
+            wiro_task_id, _ = read_event(event)
+        return self._conclude(wiro_task_id, end_time or time.time() + self.timeout)
+
+    def on_kill(self) -> None:
+        """Stop the remote task; while deferred, the trigger does it."""
+        if self._stop_on_kill is not None:
+            self._stop_on_kill()
+
+    def _defer(self, wiro_task_id: str, end_time: float) -> NoReturn:
+        self.defer(
+            trigger=WiroTaskTrigger(
+                wiro_conn_id=self.wiro_conn_id,
+                wiro_task_id=wiro_task_id,
+                poll_interval=self.poll_interval,
+                end_time=end_time,
+                cancel_on_kill=self.cancel_on_kill,
+            ),
+            method_name="execute_complete",
+            kwargs={"end_time": end_time},
+        )
+
+    def _conclude(self, wiro_task_id: str, end_time: float) -> dict[str, Any]:
+        """Deliver a task that succeeded, wait on for one that runs and has time left, raise for any other."""
+        with without_useless_retries(_after_order):
+            hook = self._hook()
+            try:
+                task = hook.get_task(wiro_task_id)
+            except WiroError as error:
+                if error.retryable and self.deferrable and time.time() < end_time:
+                    self.log.warning("Wiro task %s cannot be read, waiting on: %s", wiro_task_id, error)
+                    self._defer(wiro_task_id, end_time)
+                raise
+            if task.outcome is Outcome.RUNNING and self.deferrable and time.time() < end_time:
+                self._defer(wiro_task_id, end_time)
+            if task.outcome is Outcome.RUNNING:
+                task = self._time_out(hook, task)
+            self._stop_on_kill = None
+            ensure_succeeded(task)
+            facts = describe(task, {"model": self.model})
+            self.log.info("Wiro task %s succeeded for $%s", wiro_task_id, facts["total_cost"])
+            return facts if self.destination is None else _fetch(hook, task, self.destination, facts, self.log)
+
+    def _time_out(self, hook: WiroHook, task: WiroTask) -> WiroTask:
+        """Stop a task whose time is up; return it if it has succeeded meanwhile, else raise."""
+        if self.cancel_on_timeout:
+            try:
+                task = hook.stop_task(task.wiro_task_id)
+                log_stopped(self.log, task)
+            except WiroError as error:
+                log_not_stopped(self.log, task.wiro_task_id, error)
+        if task.outcome is Outcome.SUCCEEDED:
+            return task
+        late = f"It did not end within {self.timeout:g} s"
+        if task.outcome is Outcome.RUNNING:
+            raise WiroTaskTimeoutError(
+                f"{late} and goes on at Wiro ({task.status}).",
+                wiro_task_id=task.wiro_task_id,
+                advice="It is billed if it succeeds: fetch it with WiroTaskSensor and WiroFetchOutputsOperator, or kill it.",
+            )
+        raise WiroTaskTimeoutError(
+            f"{late} and was stopped.",
+            wiro_task_id=task.wiro_task_id,
+            retryable=True,
+            advice="It is not billed. A retry orders anew; a longer `timeout` gives it more time.",
+        )
+
+    def _hook(self) -> WiroHook:
+        from airflow_provider_wiro.hooks.wiro import WiroHook
+
+        return WiroHook(self.wiro_conn_id)
+
+
+class WiroFetchOutputsOperator(BaseOperator):
+    """Stores the outputs of a task that has succeeded, and a manifest beside them.
+
+    The files are ``<destination>/<task id>.mp4`` (numbered where there are several) and ``<destination>/<task id>.json``, the
+    manifest. Running it again for a task whose manifest and files are there asks Wiro nothing. It returns the facts that
+    :class:`~airflow_provider_wiro.sensors.wiro.WiroTaskSensor` returns, with ``files`` (``uri``, ``name``, ``size`` in bytes,
+    ``sha256``, ``content_type``) and ``manifest`` (its address).
+
+    :param task: what a run operator or the sensor returned, a Wiro task id, or ``{"task_token": …}``. (templated)
+    :param destination: folder: a local path, or an address that Airflow's object storage understands, with its connection, such as
+        ``s3://aws_default@bucket/videos``. (templated)
+    :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
+    :raises WiroTaskError: the task still runs; a retry looks again.
+    :raises WiroOutputError: a file cannot be had whole, or the folder cannot be written; a retry fetches again.
+    :raises AirflowFailException: the task failed, was cancelled, does not exist or has no outputs.
+    """
+
+    template_fields: Sequence[str] = ("task", "destination", "wiro_conn_id")
+    operator_extra_links = (WiroTaskLink(),)
+    custom_operator_name = "Wiro fetch"
+    ui_color = "#f6effe"
+
+    def __init__(self, *, task: Any, destination: str, wiro_conn_id: str = "wiro_default", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.task = task
+        self.destination = destination
+        self.wiro_conn_id = wiro_conn_id
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Fetch, unless it has been done before."""
+        from airflow_provider_wiro.hooks.wiro import WiroHook
+        from airflow_provider_wiro.outputs import read_manifest
+
+        with without_useless_retries():
+            wiro_task_id, token = read_reference(self.task)
+            done = read_manifest(self.destination, wiro_task_id) if wiro_task_id else None
+            if done is not None:
+                self.log.info("Wiro task %s has been fetched before: %s", wiro_task_id, done["manifest"])
+                done.pop("inputs", None)
+                return done
+            hook = WiroHook(self.wiro_conn_id)
+            task = hook.get_task(wiro_task_id, token)
+            context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=hook.task_url(task.wiro_task_id))
+            if task.outcome is Outcome.RUNNING:
+                raise WiroTaskError(
+                    f"It still runs ({task.status}).",
+                    wiro_task_id=task.wiro_task_id,
+                    retryable=True,
+                    advice="Put a WiroTaskSensor before the fetch.",
+                )
+        with without_useless_retries(lambda error: error.retryable and isinstance(error, WiroOutputError)):
+            ensure_succeeded(task)
+            facts = describe(task, self.task if isinstance(self.task, Mapping) else None)
+            return _fetch(hook, task, self.destination, facts, self.log)
+
+
+def _fetch(hook: WiroHook, task: WiroTask, destination: str, facts: Mapping[str, Any], log: Log) -> dict[str, Any]:
+    from airflow_provider_wiro.outputs import fetch
+
+    return fetch(task, destination, facts, log, read_again=lambda: hook.get_task(task.wiro_task_id))
+
+
+def _wire_form(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, (int, float)) else value

@@ -1,0 +1,56 @@
+"""What Airflow's provider manager reads of this package. A plain dictionary: nothing is imported for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PROVIDER_INFO: dict[str, Any] = {
+    "package-name": "airflow-provider-wiro",
+    "name": "Wiro AI",
+    "description": "Order videos and other generated media at `Wiro <https://wiro.ai>`__, wait for them without holding a "
+    "worker, and store them.",
+    "integrations": [
+        {
+            "integration-name": "Wiro AI",
+            "external-doc-url": "https://wiro.ai/docs",
+            "tags": ["ai", "service"],
+        }
+    ],
+    "hooks": [{"integration-name": "Wiro AI", "python-modules": ["airflow_provider_wiro.hooks.wiro"]}],
+    "operators": [
+        {
+            "integration-name": "Wiro AI",
+            "python-modules": ["airflow_provider_wiro.operators.wiro", "airflow_provider_wiro.operators.seedance"],
+        }
+    ],
+    "sensors": [{"integration-name": "Wiro AI", "python-modules": ["airflow_provider_wiro.sensors.wiro"]}],
+    "triggers": [{"integration-name": "Wiro AI", "python-modules": ["airflow_provider_wiro.triggers.wiro"]}],
+    "extra-links": ["airflow_provider_wiro.links.WiroTaskLink"],
+    "task-decorators": [
+        {"name": "seedance", "class-name": "airflow_provider_wiro.decorators.seedance.seedance_task"}
+    ],
+    "connection-types": [
+        {
+            "connection-type": "wiro",
+            "hook-class-name": "airflow_provider_wiro.hooks.wiro.WiroHook",
+            "hook-name": "Wiro AI",
+            "ui-field-behaviour": {
+                "hidden-fields": ["login", "schema"],
+                "relabeling": {"host": "Base URL", "password": "API key"},
+                # Port stays visible: without one, Airflow 3.3.2's Test button answers "Bad Request".
+                "placeholders": {
+                    "host": "https://api.wiro.ai/v1 (the default)",
+                    "password": "the key of your Wiro project",
+                    "port": "443 (needed by the Test button of Airflow 3.3.2)",
+                },
+            },
+            "conn-fields": {
+                "api_secret": {
+                    "label": "API secret",
+                    "description": "The secret of a signature project; leave it empty for a key-only project.",
+                    "schema": {"type": ["string", "null"], "format": "password"},
+                },
+            },
+        }
+    ],
+}

@@ -1,0 +1,180 @@
+"""The sensor that waits for one Wiro task, wherever it was submitted."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
+from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
+
+from airflow_provider_wiro.api.tasks import WiroTask, ensure_succeeded
+from airflow_provider_wiro.exceptions import WiroError, WiroTaskError, without_useless_retries
+from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
+from airflow_provider_wiro.waiting import (
+    TIMEOUT,
+    StopOnKill,
+    Wait,
+    default_deferrable,
+    describe,
+    read_event,
+    read_reference,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_wiro.hooks.wiro import WiroHook
+
+
+def _may_retry(error: WiroError) -> bool:
+    # The sensor did not submit: waiting once more for a task that has failed changes nothing.
+    return error.retryable and not isinstance(error, WiroTaskError)
+
+
+class WiroTaskSensor(BaseSensorOperator):
+    """Waits until a Wiro task has succeeded; fails, without useless retries, when it failed or was cancelled.
+
+    By default it defers and holds no worker; with ``deferrable=False`` it pokes, in any of Airflow's sensor modes. Both
+    judge a task by the same function. It returns the task's facts: ``wiro_task_id``, ``model``, ``submitted_at``,
+    ``status``, ``total_cost`` (US dollars, decimal string), ``elapsed_seconds``, ``outputs``.
+
+    :param task: what a run operator returned, a Wiro task id, or ``{"task_token": …}`` for a task from elsewhere. (templated)
+    :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
+    :param deferrable: wait in the triggerer; default: Airflow's ``[operators] default_deferrable`` where it is set, else True.
+    :param poll_interval: seconds between two looks, another name for Airflow's ``poke_interval``; default 15.
+    :param timeout: seconds from the sensor's start; default: Airflow's ``[sensors] default_timeout``. As for every
+        sensor, a time-out is not retried.
+    :param cancel_on_kill: whether the remote task is stopped when somebody ends this Airflow task; default True.
+    :raises AirflowFailException: the task failed, was cancelled, does not exist, or the credentials are refused.
+    :raises AirflowSensorTimeout: it did not end in time; it goes on at Wiro.
+    """
+
+    template_fields: Sequence[str] = ("task", "wiro_conn_id")
+    operator_extra_links = (WiroTaskLink(),)
+    custom_operator_name = "Wiro wait"
+    ui_color = "#efe6fb"
+
+    def __init__(
+        self,
+        *,
+        task: Any,
+        wiro_conn_id: str = "wiro_default",
+        deferrable: bool = default_deferrable(),
+        poll_interval: float = 15.0,
+        cancel_on_kill: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"poke_interval": poll_interval, **kwargs})
+        self.task = task
+        self.wiro_conn_id = wiro_conn_id
+        self.deferrable = deferrable
+        self.cancel_on_kill = cancel_on_kill
+        self._wait: Wait | None = None
+        self._stop_on_kill: StopOnKill | None = None
+
+    def execute(self, context: Context) -> Any:
+        """Look once, then wait."""
+        if not self.deferrable:
+            return super().execute(context)
+        try:
+            with without_useless_retries(_may_retry):
+                return self._look_and_defer(context)
+        except AirflowException as error:
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(str(error)) from error
+            raise
+
+    def execute_complete(self, context: Context, event: Any, end_time: float | None = None) -> dict[str, Any]:
+        """Read the task that the trigger spoke of, and decide.
+
+        :param context: Airflow's context.
+        :param event: the trigger's payload.
+        :param end_time: unix time at which the waiting ends.
+        """
+        with without_useless_retries(_may_retry):
+            wiro_task_id, word = read_event(event)
+            task = self._hook().get_task(wiro_task_id)
+            if task.outcome.is_terminal:
+                return self._conclude(task)
+            if word == TIMEOUT:
+                raise AirflowSensorTimeout(
+                    f"Wiro task {wiro_task_id} did not end within {self.timeout:g} s and goes on at Wiro ({task.status}): "
+                    "it is billed if it succeeds. Clear this sensor to wait again; nothing is submitted by that."
+                )
+            self._defer(wiro_task_id, end_time or time.time() + self.timeout)
+
+    def poke(self, context: Context) -> bool | PokeReturnValue:
+        """Look at the task once; outages are ridden out like in the triggerer."""
+        with without_useless_retries(_may_retry):
+            hook = self._hook()
+            if self._wait is None:
+                wiro_task_id = self._task_id(hook)
+                self._push_link(context, hook, wiro_task_id)
+                self._wait = Wait(wiro_task_id, time.time() + self.timeout, self.log)
+                if self.cancel_on_kill:
+                    brisk = hook.get_client(**StopOnKill.CLIENT)
+                    self._stop_on_kill = StopOnKill(brisk, wiro_task_id, self.log)
+            try:
+                look: WiroTask | WiroError = hook.get_task(self._wait.wiro_task_id)
+            except WiroError as error:
+                look = error
+            # The deadline is Airflow's own here.
+            if self._wait.after_look(look, time.time()) in (None, TIMEOUT):
+                return False
+            if isinstance(look, WiroError):
+                raise look
+            return PokeReturnValue(is_done=True, xcom_value=self._conclude(look))
+
+    def on_kill(self) -> None:
+        """Stop the remote task; while deferred, the trigger does it."""
+        if self._stop_on_kill is not None:
+            self._stop_on_kill()
+
+    def _look_and_defer(self, context: Context) -> dict[str, Any]:
+        hook = self._hook()
+        wiro_task_id = self._task_id(hook)
+        self._push_link(context, hook, wiro_task_id)
+        try:
+            task = hook.get_task(wiro_task_id)
+        except WiroError as error:
+            self.log.warning("Wiro task %s cannot be read yet: %s", wiro_task_id, error)
+        else:
+            if task.outcome.is_terminal:
+                return self._conclude(task)
+        self._defer(wiro_task_id, time.time() + self.timeout)
+
+    def _defer(self, wiro_task_id: str, end_time: float) -> NoReturn:
+        self.defer(
+            trigger=WiroTaskTrigger(
+                wiro_conn_id=self.wiro_conn_id,
+                wiro_task_id=wiro_task_id,
+                poll_interval=self.poke_interval,
+                end_time=end_time,
+                cancel_on_kill=self.cancel_on_kill,
+            ),
+            method_name="execute_complete",
+            kwargs={"end_time": end_time},
+        )
+
+    def _conclude(self, task: WiroTask) -> dict[str, Any]:
+        self._stop_on_kill = None
+        ensure_succeeded(task)
+        cost = "an unknown cost" if task.total_cost is None else f"${task.total_cost}"
+        self.log.info("Wiro task %s succeeded for %s with %d output(s).", task.wiro_task_id, cost, len(task.outputs))
+        return describe(task, self.task if isinstance(self.task, Mapping) else None)
+
+    def _task_id(self, hook: WiroHook) -> str:
+        wiro_task_id, token = read_reference(self.task)
+        # Tasks are waited for by id: the token is a capability that must not be stored.
+        return wiro_task_id or hook.get_task(task_token=token).wiro_task_id
+
+    def _push_link(self, context: Context, hook: WiroHook, wiro_task_id: str) -> None:
+        context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=hook.task_url(wiro_task_id))
+
+    def _hook(self) -> WiroHook:
+        from airflow_provider_wiro.hooks.wiro import WiroHook
+
+        return WiroHook(self.wiro_conn_id)

@@ -1,0 +1,297 @@
+"""A whole Airflow on this machine, for as long as a ``with`` block lasts.
+
+SQLite, the LocalExecutor and the four components (api-server, scheduler, dag-processor, triggerer), each a
+process of its own that writes into ``HOME/run/NAME.log``. Everybody is an admin, and only the loopback is
+listened on: for trying things out and for tests, never for anything else.
+"""
+
+from __future__ import annotations
+
+import base64
+import importlib.metadata
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+
+import requests
+
+from scripts.airflow_api import AirflowApi
+from scripts.processes import ChildDied, Processes
+
+HOST = "127.0.0.1"
+AIRFLOW = (sys.executable, "-m", "airflow")
+
+# The tasks' log files lie on the same disk, so nobody has to serve them.
+COMPONENTS = {
+    "api-server": (),
+    "scheduler": ("--skip-serve-logs",),
+    "dag-processor": (),
+    "triggerer": ("--skip-serve-logs",),
+}
+
+
+class AirflowNotReady(RuntimeError):
+    """Airflow was not healthy in time; the message tells which component, and where its log is."""
+
+
+class LocalAirflow:
+    """An Airflow that starts on entering the context and is gone, every process of it, after leaving it.
+
+    A second start on the same home goes on with the same database. It works after an unclean stop, too:
+    whatever that left running is ended first.
+
+    :param home: its folder (``AIRFLOW_HOME``); made if it does not exist. One Airflow at a time.
+    :param dags_folder: where the Dags are.
+    :param env: more environment for its processes, and so for the tasks: connections, or settings that win
+        over the ones made here (``AIRFLOW__SECTION__KEY``). Variables of this process whose names begin
+        with ``AIRFLOW`` are not passed on.
+    :param port: the port that the api-server gets if it is free, else it gets another; any free one by
+        default.
+    :param timeout: seconds within which all must be healthy; 240 by default.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        dags_folder: Path,
+        env: Mapping[str, str] | None = None,
+        port: int | None = None,
+        timeout: float = 240,
+    ) -> None:
+        self.home = home.resolve()
+        self.dags_folder = dags_folder.resolve()
+        self.processes = Processes(self.home / "run")
+        self.url = ""
+        self._extra_env = dict(env or {})
+        self._preferred_port = port
+        self._timeout = timeout
+        self._env: dict[str, str] = {}
+        self._api: AirflowApi | None = None
+
+    @property
+    def api(self) -> AirflowApi:
+        """The REST API of the running Airflow."""
+        if self._api is None:
+            raise RuntimeError("Airflow has not been started")
+        return self._api
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Start everything and wait until it is healthy.
+
+        :raises FolderInUse: if another process runs an Airflow in this home.
+        :raises ChildDied: if a component ends instead of getting ready, with the end of its log.
+        :raises AirflowNotReady: if it is not healthy in time.
+        """
+        try:
+            self.processes.open()
+            self._configure()
+            self._migrate()
+            since = datetime.now(UTC)
+            for component in COMPONENTS:
+                self.launch(component)
+            self._wait_until_healthy(since)
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> list[str]:
+        """End every process, and return the components that left some which had to be killed."""
+        if self._api:
+            self._api.close()
+            self._api = None
+        # a task that is just ending tells the api-server, and insists
+        return self.processes.stop(last=("api-server", "watchdog"))
+
+    def launch(self, component: str) -> None:
+        """Start a component, the first time or again after :meth:`kill`.
+
+        :param component: ``api-server``, ``scheduler``, ``dag-processor`` or ``triggerer``.
+        """
+        command = [*AIRFLOW, component, *COMPONENTS[component]]
+        self.processes.start(component, command, env=self._env, cwd=self.home)
+
+    def kill(self, component: str) -> None:
+        """Kill a component and its children at once, as a crash would.
+
+        :param component: ``api-server``, ``scheduler``, ``dag-processor`` or ``triggerer``.
+        """
+        self.processes.kill(component)
+
+    def run_url(self, dag_id: str, run_id: str) -> str:
+        """Return where a Dag run is seen in the browser.
+
+        :param dag_id: the Dag.
+        :param run_id: its run.
+        """
+        return f"{self.url}/dags/{dag_id}/runs/{quote(run_id, safe='')}"
+
+    def _configure(self) -> None:
+        api_port, *log_ports = free_ports(3, self._preferred_port)
+        self.url = f"http://{HOST}:{api_port}"
+        self._api = AirflowApi(self.url)
+        settings = _settings(self.home, self.dags_folder, self.url, api_port, log_ports)
+        self._env = child_environment(os.environ, settings, self._extra_env)
+
+    def _migrate(self) -> None:
+        # it takes some seconds even where there is nothing to do
+        version = importlib.metadata.version("apache-airflow-core")
+        mark = self.home / "run" / "migrated"
+        if (self.home / "airflow.db").exists() and mark.exists() and mark.read_text() == version:
+            return
+        self.processes.start("migration", [*AIRFLOW, "db", "migrate"], env=self._env, cwd=self.home)
+        while (code := self.processes.exit_code("migration")) is None:
+            time.sleep(0.1)
+        if code:
+            raise ChildDied(f"airflow db migrate failed:\n{self.processes.tail('migration')}")
+        self.processes.forget("migration")
+        mark.write_text(version)
+
+    def _wait_until_healthy(self, since: datetime) -> None:
+        give_up = time.monotonic() + self._timeout
+        while lacking := self._not_healthy(since):
+            self.processes.check()
+            if time.monotonic() > give_up:
+                parts = ", ".join(lacking)
+                logs = self.processes.folder
+                raise AirflowNotReady(
+                    f"not healthy after {self._timeout:.0f} s: {parts}; see the logs in {logs}"
+                )
+            time.sleep(0.25)
+
+    def _not_healthy(self, since: datetime) -> list[str]:
+        try:
+            report = self.api.health()
+        except requests.RequestException:
+            return ["api-server"]
+        return [
+            part for part in ("scheduler", "dag_processor", "triggerer") if not _beats(report, part, since)
+        ]
+
+
+def _beats(report: Mapping[str, Mapping[str, str | None]], part: str, since: datetime) -> bool:
+    # Right after a restart the last heartbeats of the component's predecessor still count as health.
+    state = report.get(part, {})
+    beat = state.get(f"latest_{part}_heartbeat")
+    return state.get("status") == "healthy" and beat is not None and datetime.fromisoformat(beat) >= since
+
+
+def free_ports(count: int, preferred: int | None = None) -> list[int]:
+    """Return ports of the loopback that nobody listens on.
+
+    :param count: how many.
+    :param preferred: which one to take first, if it is free.
+    """
+    ports = [preferred] if preferred and _is_free(preferred) else []
+    with ExitStack() as stack:
+        while len(ports) < count:
+            # held open until all are chosen, else the same one could be found twice
+            holder = stack.enter_context(socket.socket())
+            holder.bind((HOST, 0))
+            if (port := holder.getsockname()[1]) not in ports:
+                ports.append(port)
+    return ports
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        # as servers do: a port that only lingers in TIME_WAIT is free
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    with socket.socket() as probe:
+        # where a server listens on every address, some systems let the loopback be bound all the same
+        return probe.connect_ex((HOST, port)) != 0
+
+
+def child_environment(
+    inherited: Mapping[str, str], settings: Mapping[str, str], extra: Mapping[str, str]
+) -> dict[str, str]:
+    """Return the environment of Airflow's processes.
+
+    :param inherited: this process's environment; its ``AIRFLOW…`` variables belong to another Airflow.
+    :param settings: what :class:`LocalAirflow` sets.
+    :param extra: what its user adds; wins over everything.
+    """
+    unwanted = ("PYTHONDONTWRITEBYTECODE",)  # without its .pyc files Airflow takes twice as long to start
+    kept = {
+        name: value
+        for name, value in inherited.items()
+        if not name.startswith("AIRFLOW") and name not in unwanted
+    }
+    local = ",".join([HOST, "localhost", socket.gethostname()])
+    proxies = {
+        name: ",".join(filter(None, [inherited.get(name), local])) for name in ("no_proxy", "NO_PROXY")
+    }
+    return {**kept, **proxies, "PYTHONUNBUFFERED": "1", **settings, **extra}
+
+
+def _settings(home: Path, dags_folder: Path, url: str, api_port: int, log_ports: list[int]) -> dict[str, str]:
+    keys = _secrets(home / "secrets.json")
+    settings = {
+        "API__BASE_URL": url,
+        "API__HOST": HOST,
+        "API__PORT": str(api_port),
+        "API__SECRET_KEY": keys["api"],
+        "API__WORKERS": "1",
+        "API_AUTH__JWT_SECRET": keys["jwt"],
+        "CORE__DAGS_FOLDER": str(dags_folder),
+        "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__FERNET_KEY": keys["fernet"],
+        # a laptop's full name may need a name server that does not answer
+        "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
+        "CORE__LOAD_EXAMPLES": "False",
+        "CORE__PARALLELISM": "8",
+        "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+        "CORE__TEST_CONNECTION": "Enabled",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+        "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
+        # nobody listens there: another Airflow's log server must not be asked instead
+        "LOGGING__TRIGGER_LOG_SERVER_PORT": str(log_ports[0]),
+        "LOGGING__WORKER_LOG_SERVER_PORT": str(log_ports[1]),
+        "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
+        "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
+        "USAGE_DATA_COLLECTION__ENABLED": "False",
+        # with Airflow's own 5 s, a third of all tasks hold their worker for 5 s after they have ended
+        "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    }
+    return {"AIRFLOW_HOME": str(home)} | {f"AIRFLOW__{name}": value for name, value in settings.items()}
+
+
+def _secrets(file: Path) -> dict[str, str]:
+    # what is encrypted in the database must be readable at the next start
+    try:
+        kept: dict[str, str] = json.loads(file.read_text())
+        return kept
+    except FileNotFoundError:
+        keys = {
+            "api": secrets.token_hex(16),
+            "fernet": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "jwt": secrets.token_hex(32),
+        }
+    file.touch(mode=0o600)
+    file.write_text(json.dumps(keys))
+    return keys
