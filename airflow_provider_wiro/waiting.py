@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -46,16 +47,14 @@ class Log(Protocol):
 
 
 def default_deferrable() -> bool:
-    """Return Airflow's ``[operators] default_deferrable`` where the deployment sets it, else True.
+    """Return what the environment says of Airflow's ``[operators] default_deferrable``, else True.
 
-    Airflow ships False, which would hold a worker for every video; a deployment that says so gets it.
+    Airflow ships False and writes it into every ``airflow.cfg`` that it generates, so that a file cannot tell what somebody
+    decided from what nobody did; and False holds a worker for every waiting video.
     """
-    # The only public way to tell a value that somebody set from Airflow's own default.
-    options = conf.as_dict(
-        display_source=True, display_sensitive=True, raw=True, include_cmds=False, include_secret=False
-    )
-    _, source = options.get("operators", {}).get("default_deferrable", ("", "default"))
-    return source == "default" or bool(conf.getboolean("operators", "default_deferrable"))
+    if "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" not in os.environ:
+        return True
+    return bool(conf.getboolean("operators", "default_deferrable"))
 
 
 @dataclass

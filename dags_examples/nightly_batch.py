@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
@@ -66,12 +67,14 @@ with DAG(
         fetch = WiroFetchOutputsOperator(
             task_id="fetch",
             task=wait.output,
-            destination=VIDEOS + "/{{ dag_run.run_after.in_timezone('Europe/Berlin').to_date_string() }}/{{ run_id }}",
+            destination=VIDEOS + "/{{ dag_run.run_after | ds }}",
         )
         return fetch.output
 
     @task(trigger_rule="all_done", outlets=[nightly_videos])
-    def summary(rows: list[dict[str, str]], videos: Iterable[dict[str, Any]], *, outlet_events: Any) -> dict[str, Any]:
+    def summary(
+        rows: list[dict[str, str]], videos: Iterable[dict[str, Any]], *, run_id: str, outlet_events: Any
+    ) -> dict[str, Any]:
         """Add up the night, write one manifest of all its videos, and tell the rest of the pipeline once."""
         fetched = list(videos)
         report: dict[str, Any] = {
@@ -83,7 +86,7 @@ with DAG(
         }
         if fetched:
             folder = ObjectStoragePath(fetched[0]["manifest"]).parent
-            manifest = folder / "batch.json"
+            manifest = folder / f"batch-{re.sub(r'[^A-Za-z0-9_-]', '_', run_id)}.json"
             manifest.write_text(json.dumps({**report, "tasks": fetched}, indent=2))
             report |= {"folder": str(folder), "manifest": str(manifest)}
         outlet_events[nightly_videos].extra = report

@@ -153,6 +153,7 @@ def _airflow(wiro: LocalWiro) -> LocalAirflow:
     env = {
         CONNECTION: wiro.connection,
         "WIRO_VIDEOS_DIR": videos_folder(os.environ.get("WIRO_VIDEOS_DIR", "")),
+        "WIRO_POLL_INTERVAL": os.environ.get("WIRO_POLL_INTERVAL", "2"),
         # else letting the Dag run would start last night's batch as well
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
     }
@@ -250,9 +251,10 @@ def _tell_videos(api: AirflowApi, run_id: str, instances: Sequence[Mapping[str, 
     manifests = [api.xcom(DAG_ID, run_id, "fetch", ti["map_index"])["manifest"] for ti in fetched]
     videos = read_videos(manifests)
     right = sum(not video.faults for video in videos)
-    say(table(videos))
+    if videos:
+        say(table(videos))
     say(f"\n{right} of {wanted} videos are as ordered.\n")
-    if any(ti["task_id"] == "summary" and ti["state"] == "success" for ti in instances):
+    if videos and any(ti["task_id"] == "summary" and ti["state"] == "success" for ti in instances):
         summary = api.xcom(DAG_ID, run_id, "summary")
         say(f"Videos      {local_path(summary['folder'])}")
         say(f"Manifest    {local_path(summary['manifest'])}")

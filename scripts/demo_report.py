@@ -92,7 +92,7 @@ def probe(file: Path) -> Shape:
         if stream.average_rate is None:
             raise ValueError("no frame rate")
         frames = sum(1 for _ in container.decode(stream))
-        return Shape(stream.width, stream.height, frames, round(stream.average_rate))
+        return Shape(stream.width, stream.height, frames, round(float(stream.average_rate)))
 
 
 def local_path(uri: str) -> Path:
@@ -134,6 +134,14 @@ def _judge(file: Path, ordered: Shape) -> tuple[Shape | None, list[str]]:
     return made, made.faults(ordered)
 
 
+def dollars(amount: Decimal) -> str:
+    """Return an amount with its cents, and with more digits only where it has more.
+
+    :param amount: USD.
+    """
+    return f"${amount.quantize(Decimal('0.01')) if amount == round(amount, 2) else amount:f}"
+
+
 def table(videos: Sequence[Video], prompt_width: int = 44) -> str:
     """Return the videos as lines of text, one each and the sum below.
 
@@ -145,9 +153,9 @@ def table(videos: Sequence[Video], prompt_width: int = 44) -> str:
         prompt = " ".join(video.prompt.split())
         prompt = prompt if len(prompt) <= prompt_width else prompt[: prompt_width - 1].rstrip() + "…"
         made = (video.made.pixels, f"{video.made.seconds:.1f}") if video.made else ("?", "?")
-        rows.append((video.file.name, prompt, *made, f"${video.cost}", "; ".join(video.faults)))
+        rows.append((video.file.name, prompt, *made, dollars(video.cost), "; ".join(video.faults)))
     total = sum((video.cost for video in videos), Decimal(0))
-    rows.append(("", "", "", "", f"${total}", "in total"))
+    rows.append(("", "", "", "", dollars(total), "in total"))
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     return "\n".join(_line(row, widths) for row in rows)
 

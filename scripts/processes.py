@@ -26,7 +26,7 @@ from typing import IO, TypedDict
 import psutil
 
 PATIENCE = 6.0
-"""Seconds that children get to end after SIGTERM. Airflow's scheduler would wait for tasks however long they run."""
+"""Seconds that children get to end after SIGTERM; Airflow's scheduler would wait for its tasks for ever."""
 
 
 class Child(TypedDict):

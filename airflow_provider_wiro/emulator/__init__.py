@@ -1,6 +1,51 @@
-"""A local Wiro.
+"""A local Wiro: a server that behaves like Wiro's API, so that the provider can be tried without an account.
 
-TODO
+From a shell::
+
+    python -m airflow_provider_wiro.emulator --speed 60 --fault run:error_after:rate=0.1
+
+From Python, in a thread of its own::
+
+    with LocalWiro(speed=600) as wiro:
+        os.environ["AIRFLOW_CONN_WIRO_DEFAULT"] = wiro.connection_json()
+
+It offers the Seedance models with their real inputs and made-up prices, checks signatures, keeps an account
+with a balance and its limits, and draws real MP4s: the pixels, length and frame rate that were ordered, with
+prompt and seed in the picture. It shares no code with the rest of the package, so it can judge it.
+
+**Marks** in a prompt force an end:
+
+=================== ========================================================================================
+``[wiro:fail]``     ends with ``task_postprocess_end`` and exit code 1, refused by a content policy
+``[wiro:error]``    ends with ``task_error`` before the model has started
+``[wiro:cancel]``   is cancelled by the system before a worker has begun
+``[wiro:slow=120]`` takes 120 Wiro seconds
+``[wiro:hang]``     runs until it is killed
+``[wiro:unknown]``  passes through a status that nobody has heard of
+=================== ========================================================================================
+
+**Models** besides Seedance: ``local/echo-text`` answers with text and no file; every run of
+``local/members-only`` is refused with code 98, every run of ``local/not-accessible`` with code 1.
+
+**Faults** (``--fault``, :meth:`LocalWiro.set_faults`, ``POST /control/faults``) are described in
+:mod:`airflow_provider_wiro.emulator.faults`.
+
+**The ledger** (:meth:`LocalWiro.ledger`, ``GET /ledger``) tells what really happened:
+
+* ``runs``: every accepted run, oldest first: ``taskid``, ``model``, ``parameters``, ``created`` (unix
+  seconds), ``status``, ``pexit``, ``billed`` (a boolean) and ``cost`` (USD, ``"0.00"`` if not billed);
+* ``billed_total`` and ``balance`` in USD, as strings;
+* ``calls`` by endpoint (``"Run"``, ``"Task/Detail"``, ...; ``"elsewhere"`` is where redirects lead) and
+  ``refusals`` by code, as strings;
+* ``connections``: TCP connections that asked the API or the CDN for something; ``reused_nonces``;
+* ``cdn``: ``requests``, ``bytes``, and ``leaked_headers``, the names of credential headers that arrived
+  there;
+* ``stops``: ``cancelled`` and ``killed`` by request;
+* ``faults`` that happened, by ``POINT:KIND``.
+
+**Controls**: ``POST /control/faults`` with ``{"faults": [...]}``, ``POST /control/balance`` with
+``{"balance": 100}``, ``POST /control/reset``. ``GET /`` is a page with the videos, ``GET /tasks/{taskid}``
+one for each.
 """
 
 from __future__ import annotations

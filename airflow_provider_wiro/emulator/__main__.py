@@ -19,25 +19,36 @@ def _parser() -> argparse.ArgumentParser:
     points = "\n".join(f"  {point}: {', '.join(kinds)}" for point, kinds in KINDS.items())
     parser = argparse.ArgumentParser(
         prog="wiro-local",
-        description="A server that behaves like Wiro's API and draws real MP4s: try the provider without an account.",
+        description="A server that behaves like Wiro's API and draws real MP4s: no account needed.",
         epilog=f"POINT:KIND of a fault:\n{points}\n"
-        "Options of a fault: rate=0..1, times=N, seconds=S, match=TEXT (for run). Example: run:error_after:rate=0.1",
+        "Options of a fault: rate=0..1, times=N, seconds=S, match=TEXT (for run).\n"
+        "Example: run:error_after:rate=0.1",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8765, help="0 picks a free one (default: %(default)s)")
     parser.add_argument("--api-key", default="local-key", help="the project's API key (default: %(default)s)")
     parser.add_argument(
-        "--api-secret", default="local-secret", help="empty: a project that takes the key alone (default: %(default)s)"
+        "--api-secret",
+        default="local-secret",
+        help="empty: a project that takes the key alone (default: %(default)s)",
     )
     parser.add_argument(
         "--speed", type=float, default=60.0, help="Wiro seconds that pass in a second (default: %(default)s)"
     )
-    parser.add_argument("--balance", metavar="USD", default="500", help="the account's balance (default: %(default)s)")
     parser.add_argument(
-        "--fault", metavar="SPEC", action="append", default=[], help="POINT:KIND[:option=value...], may be repeated"
+        "--balance", metavar="USD", default="500", help="the account's balance (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="makes rates of faults repeatable (default: %(default)s)")
+    parser.add_argument(
+        "--fault",
+        metavar="SPEC",
+        action="append",
+        default=[],
+        help="POINT:KIND[:option=value...], may be repeated",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="makes rates of faults repeatable (default: %(default)s)"
+    )
     return parser
 
 

@@ -1,7 +1,7 @@
-"""The account behind the API: its tasks, its money and the ledger. Nothing here knows HTTP or what time it is.
+"""The account behind the API: its tasks, its money, the ledger. Nothing here knows HTTP or what time it is.
 
-Billing, limits and what may be cancelled are Wiro's documentation's. All methods are called from one thread, the event
-loop's. Tasks move by themselves on the clock; :meth:`Account.settle` notices what has ended since.
+Billing, limits and what may be cancelled are Wiro's documentation's. All methods are called from one thread,
+the event loop's. Tasks move by themselves on the clock; :meth:`Account.settle` notices what has ended since.
 """
 
 from __future__ import annotations
@@ -12,10 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal, InvalidOperation
-from typing import Protocol
+from typing import Any, Protocol
 
 from airflow_provider_wiro.emulator.catalogue import Model
-from airflow_provider_wiro.emulator.lifecycle import CANCELLABLE, TERMINAL, Plan, make_plan, read_marks, wiro_seconds
+from airflow_provider_wiro.emulator.lifecycle import (
+    CANCELLABLE,
+    TERMINAL,
+    Plan,
+    make_plan,
+    read_marks,
+    wiro_seconds,
+)
 
 
 class Video(Protocol):
@@ -57,7 +64,9 @@ class Task:
     plan: Plan
     price: Decimal
     video: Video | None = None
-    token: str = field(default_factory=lambda: secrets.token_urlsafe(40).replace("-", "").replace("_", "")[:30])
+    token: str = field(
+        default_factory=lambda: secrets.token_urlsafe(40).replace("-", "").replace("_", "")[:30]
+    )
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     key: str = field(default_factory=lambda: "-".join(secrets.token_hex(4) for _ in range(8)))
     stopped: float | None = None
@@ -167,11 +176,12 @@ class Account:
         self._live: dict[int, Task] = {}
         self._by_token: dict[str, Task] = {}
         self._by_key: dict[str, Task] = {}
-        # A local Wiro that is started again must not give out ids that an Airflow still remembers from before.
+        # A local Wiro that is started again must not give out ids that an Airflow still remembers from
+        # before.
         self._next = int((self.now - 1_700_000_000) * 100)
 
     def forget(self) -> Account:
-        """Return this account as it was opened: no tasks, no counts. Its ids go on, a task id is never given twice."""
+        """Return this account as it was opened: no tasks, no counts. Its ids go on, none is given twice."""
         fresh = Account(self._opening, self.speed, self.clock)
         fresh._next = max(self._next, fresh._next)
         return fresh
@@ -199,8 +209,9 @@ class Account:
         if self.limit is not None and len(self._live) >= self.limit:
             raise RefusedError(
                 96,
-                f"You have reached your concurrent task limit. With your current balance of ${self.balance:.2f}, "
-                f"you can run up to {self.limit} tasks at the same time. Add funds to increase your limit.",
+                "You have reached your concurrent task limit. With your current balance of "
+                f"${self.balance:.2f}, you can run up to {self.limit} tasks at the same time. "
+                "Add funds to increase your limit.",
             )
         return price
 
@@ -297,7 +308,7 @@ class Account:
             raise RefusedError(1, "Task is not in a deletable state.")
         task.deleted = True
 
-    def ledger(self, faults: Mapping[str, int]) -> dict[str, object]:
+    def ledger(self, faults: Mapping[str, int]) -> dict[str, Any]:
         """Return all that happened, for people and for tests to judge by.
 
         :param faults: the faults that happened.

@@ -72,7 +72,8 @@ async def _read_form(request: Request) -> Body:
 async def read_body(request: Request) -> Body:
     """Return the fields and files of a request.
 
-    The sheet's curl lines put a multipart header without a boundary over a JSON body, so only a boundary makes a form.
+    The sheet's curl lines put a multipart header without a boundary over a JSON body, so only a boundary
+    makes a form.
 
     :param request: its size is limited to 100 MB, as Wiro's documentation says of uploads.
     :raises RefusedError: for anything that is neither JSON nor a form.
@@ -80,7 +81,9 @@ async def read_body(request: Request) -> Body:
     if int(request.headers.get("content-length", "0")) > MAX_BYTES + 64 * 1024:
         raise RefusedError(0, "Request files are larger than 100 MB.")
     kind = request.headers.get("content-type", "").lower()
-    if kind.startswith("application/x-www-form-urlencoded") or (kind.startswith("multipart/") and "boundary=" in kind):
+    if kind.startswith("application/x-www-form-urlencoded") or (
+        kind.startswith("multipart/") and "boundary=" in kind
+    ):
         return await _read_form(request)
     raw = await request.body()
     try:

@@ -1,4 +1,4 @@
-"""Tells callers that their tasks have ended (``callbackUrl``): once, without waiting for an answer, on this machine only."""
+"""Tells callers that their tasks have ended (``callbackUrl``): once, and on this machine only."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """The models that the local Wiro offers: their inputs, prices and pixels.
 
-Inputs and options of the mission's Seedance model are its tool sheet's, those of its relatives are the ones that
-Wiro's published n8n nodes show. Pixels are ByteDance's own table for the family. **The prices are made up**: they only
-have the shape of Wiro's (``dynamicprice``), so that budgets can be tried out.
+Inputs and options of the mission's Seedance model are its tool sheet's, those of its relatives are the ones
+that Wiro's published n8n nodes show. Pixels are ByteDance's own table for the family. **The prices are made
+up**: they only have the shape of Wiro's (``dynamicprice``), so that budgets can be tried out.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from decimal import Decimal
 from functools import cached_property
 
 _SEED_MAX = 2**32 - 1
-_DEFAULT_PROMPT = "A lighthouse keeper waters tomatoes on the gallery while the first ferry of the day passes below."
+_DEFAULT_PROMPT = (
+    "A lighthouse keeper waters tomatoes on the gallery while the first ferry of the day passes below."
+)
 
 
 class BadInputError(ValueError):
@@ -124,15 +126,16 @@ class Model:
         """
         checked: dict[str, str] = {}
         for item in self.inputs:
-            value = item.check(arrived.get(item.name) or files.get(item.name) or arrived.get(item.name))
+            value = item.check(files.get(item.name, arrived.get(item.name)))
             if item.required and (value is None or not value.strip()):
                 kind = "files" if item.kind == "fileinput" else "parameter"
                 raise BadInputError(f"Request {kind} [{item.name}] required")
             if value is not None:
                 checked[item.name] = value
-        for name, value in {**arrived, **files}.items():
-            if name not in checked and value is not None:
-                checked.setdefault(name, value if isinstance(value, str) else json.dumps(value))
+        known = {item.name for item in self.inputs}
+        for name, more in {**arrived, **files}.items():
+            if name not in known and more is not None:
+                checked[name] = more if isinstance(more, str) else json.dumps(more)
         return checked
 
     def tool(self) -> dict[str, object]:
@@ -178,7 +181,8 @@ def pixels(family: str, resolution: str, ratio: str) -> tuple[int, int]:
 
     :param family: ``1.0`` or ``1.5``.
     :param resolution: ``480p``, ``720p`` or ``1080p``.
-    :param ratio: ``16:9``, ``4:3``, ``1:1``, ``21:9`` or one of these turned; ``adaptive`` counts as ``16:9``.
+    :param ratio: ``16:9``, ``4:3``, ``1:1``, ``21:9`` or one of these turned; ``adaptive`` counts as
+        ``16:9``.
     """
     sizes = dict(zip(_WIDE, _PIXELS[family][resolution], strict=True))
     if ratio == "adaptive":
@@ -205,7 +209,9 @@ _FIRST_FRAME = Input("inputImageUrl", "fileinput")
 _LAST_FRAME = Input("inputImageLastUrl", "fileinput")
 
 
-def _seedance_inputs(*before: Input, resolutions: tuple[str, ...], ratios: tuple[str, ...]) -> tuple[Input, ...]:
+def _seedance_inputs(
+    *before: Input, resolutions: tuple[str, ...], ratios: tuple[str, ...]
+) -> tuple[Input, ...]:
     return (
         *before,
         _select("resolution", *resolutions),
@@ -226,10 +232,10 @@ def _prices(**by_resolution: str) -> tuple[tuple[tuple[tuple[str, str], ...], st
     return tuple(entries)
 
 
-def _relative(number: int, project: str, text: str, *before: Input, pixels_of: str = "1.0", more: tuple[Input, ...] = ()) -> Model:
-    inputs = _seedance_inputs(
-        *before, resolutions=("480p", "720p", "1080p"), ratios=(*_RATIOS, "adaptive")
-    )
+def _relative(
+    number: int, project: str, text: str, *before: Input, pixels_of: str = "1.0", more: tuple[Input, ...] = ()
+) -> Model:
+    inputs = _seedance_inputs(*before, resolutions=("480p", "720p", "1080p"), ratios=(*_RATIOS, "adaptive"))
     return Model(
         number,
         "ByteDance",
@@ -244,7 +250,9 @@ def _relative(number: int, project: str, text: str, *before: Input, pixels_of: s
 
 def _closed(number: int, project: str, refusal: tuple[int, str]) -> Model:
     text = "A toy that refuses every run, to see what that looks like."
-    return Model(number, "local", project, text, ("tool",), (_PROMPT,), (((), "0.01"),), False, refusal=refusal)
+    return Model(
+        number, "local", project, text, ("tool",), (_PROMPT,), (((), "0.01"),), False, refusal=refusal
+    )
 
 
 MODELS: tuple[Model, ...] = (

@@ -13,11 +13,13 @@ from starlette.responses import Response, StreamingResponse
 _CREDENTIALS = ("authorization", "proxy-authorization", "cookie")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _DRIPS = 20
-ERROR_PAGE = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>Bad gateway</body></html>"
+ERROR_PAGE = (
+    b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>Bad gateway</body></html>"
+)
 
 
 def credential_headers(request: Request) -> set[str]:
-    """Return the names of headers that have no business at a CDN: credentials, and anything that starts with x-."""
+    """Return the names of headers that have no business at a CDN: credentials, and all that start with x-."""
     return {name for name in request.headers if name in _CREDENTIALS or name.startswith("x-")}
 
 
@@ -109,7 +111,7 @@ def cut(answer: Response, close: Callable[[], Awaitable[None]]) -> Response:
 
 
 def shorten(answer: Response) -> Response:
-    """Return an answer whose body is a bit shorter than the file, and whose Content-Length agrees with the body."""
+    """Return an answer with less than the file, and with a Content-Length that agrees with that."""
     body = bytes(answer.body)[: max(0, len(answer.body) - 7)]
     headers = {name: value for name, value in answer.headers.items() if name != "content-length"}
     return Response(body, answer.status_code, headers)

@@ -77,8 +77,8 @@ class Endpoints:
         :param path: ``Run/owner/model``.
         :param body: the model's inputs.
         :param base: where uploaded files are.
-        :raises RefusedError: the model does not exist or its inputs are wrong, or the account may not run it now; the
-            last may also be raised when it is to be accepted.
+        :raises RefusedError: the model does not exist or its inputs are wrong, or the account may not run it
+            now; the last may also be raised when it is to be accepted.
         """
         _, owner, project = path.split("/")
         model = find_model(owner, project)
@@ -92,7 +92,9 @@ class Endpoints:
         except BadInputError as wrong:
             raise RefusedError(0, str(wrong)) from wrong
         self.account.admit(model, parameters)
-        return lambda: self.account.accept(model, parameters, lambda number: self._order(model, parameters, number))
+        return lambda: self.account.accept(
+            model, parameters, lambda number: self._order(model, parameters, number)
+        )
 
     def _order(self, model: Model, parameters: dict[str, str], number: int) -> Drawing | None:
         if not model.video:
@@ -141,7 +143,9 @@ class Endpoints:
         tasks = self.account.newest(body.text("modelName"))
         if body.text("order").upper() == "ASC":
             tasks.reverse()
-        return task_answer([self._show(task, base, "list") for task in tasks[start : start + limit]], len(tasks))
+        return task_answer(
+            [self._show(task, base, "list") for task in tasks[start : start + limit]], len(tasks)
+        )
 
     def _show(self, task: Task, base: str, point: str) -> dict[str, object]:
         no_echo = self.faults.pick("echo", "off")

@@ -5,8 +5,9 @@ A fault is written ``POINT:KIND[:option=value...]``, for example ``run:error_aft
 
 * ``rate``: the share of requests that are hit, 0 to 1 (default 1);
 * ``times``: how many requests are hit at most (default: no limit);
-* ``seconds``: real seconds, with a meaning by kind: how long ``slow`` takes (default 5), how much later ``late``
-  accepts (2), what ``rate_limit`` asks for in ``Retry-After`` (1), for how long after a run ``early`` denies it (2);
+* ``seconds``: real seconds, with a meaning by kind: how long ``slow`` takes (default 5), how much later
+  ``late`` accepts (2), what ``rate_limit`` asks for in ``Retry-After`` (1), for how long after a run
+  ``early`` denies it (2);
 * ``match``: only runs whose prompt contains this text (point ``run``).
 """
 
@@ -63,7 +64,7 @@ class Fault:
     dice: random.Random = field(default_factory=random.Random, repr=False)
 
     def hits(self, point: str, prompt: str | None) -> bool:
-        """Tell whether this fault happens to a request; throws the dice for every request that it concerns."""
+        """Tell whether this fault happens to a request; throws the dice if it concerns the request."""
         if self.point != point and (self.point != "any" or point in _NOT_FOR_ANY):
             return False
         if self.match and self.match not in (prompt or ""):
@@ -83,7 +84,9 @@ def _number(spec: str, name: str, text: str, low: float, high: float) -> float:
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        raise FaultSpecError(f"fault {spec!r}: {name} must be a number from {low:g} to {high:g}, not {text!r}")
+        raise FaultSpecError(
+            f"fault {spec!r}: {name} must be a number from {low:g} to {high:g}, not {text!r}"
+        )
     return value
 
 
@@ -113,7 +116,9 @@ def parse_fault(spec: str, seed: int = 0) -> Fault:
     if point not in KINDS:
         raise FaultSpecError(f"fault {spec!r}: {point!r} is not one of the points {', '.join(KINDS)}")
     if kind not in KINDS[point]:
-        raise FaultSpecError(f"fault {spec!r}: {kind!r} is not one of {point}'s kinds {', '.join(KINDS[point])}")
+        raise FaultSpecError(
+            f"fault {spec!r}: {kind!r} is not one of {point}'s kinds {', '.join(KINDS[point])}"
+        )
     options = _options(spec, point, kind, [*words[2:], *([f"match={match}"] if match else [])])
     fault = Fault(point, kind, seconds=_SECONDS.get(kind, 0.0), match=options.get("match", ""))
     fault.dice = random.Random(f"{seed}:{spec}")

@@ -1,6 +1,7 @@
 """How a task lives: the statuses in their order, on a clock, and the marks that force an end.
 
-Nothing runs here. A :class:`Plan` is a table of (status, offset in Wiro seconds), and the status is read off it.
+Nothing runs here. A :class:`Plan` is a table of (status, offset in Wiro seconds), and the status is read off
+it.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Order and words: the tool sheet for those up to task_output, Wiro's documentation for the rest. The share of a task's
-# whole time at which each begins is invented.
+# Order and words: the tool sheet for those up to task_output, Wiro's documentation for the rest. The share of
+# a task's whole time at which each begins is invented.
 STAGES: tuple[tuple[str, float], ...] = (
     ("task_queue", 0.0),
     ("task_accept", 0.03),
@@ -29,8 +30,8 @@ CANCELLABLE = frozenset({"task_queue", "task_accept", "task_assign"})
 TERMINAL = frozenset({"task_postprocess_end", "task_cancel", "task_error"})
 UNKNOWN_STATUS = "task_rehearsal"
 REFUSAL = (
-    "The request failed because the input text may contain sensitive information that violates the content policy. "
-    "Please change the prompt and try again."
+    "The request failed because the input text may contain sensitive information "
+    "that violates the content policy. Please change the prompt and try again."
 )
 BROKEN = "The task could not be started: no worker was able to load the model."
 
@@ -96,7 +97,7 @@ class Plan:
 
 
 def wiro_seconds(taskid: int, parameters: Mapping[str, str], *, video: bool) -> float:
-    """Return how long a run takes: about 60 Wiro seconds for 480p and 5 s, and up to 10 % more or less by its id."""
+    """Return how long a run takes in Wiro seconds: about 60 for 480p and 5 s, give or take 10 % by its id."""
     jitter = 0.9 + 0.2 * hashlib.sha256(str(taskid).encode()).digest()[0] / 255
     if not video:
         return 5.0 * jitter

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from airflow_provider_wiro.emulator.account import Account, read_balance
 from airflow_provider_wiro.emulator.faults import Faults
@@ -108,12 +108,16 @@ class LocalWiro:
 
     def connection_json(self) -> str:
         """Return the Airflow connection to this server, as ``AIRFLOW_CONN_WIRO_DEFAULT`` takes it."""
-        connection: dict[str, object] = {"conn_type": "wiro", "host": self.base_url, "password": self._api_key}
+        connection: dict[str, object] = {
+            "conn_type": "wiro",
+            "host": self.base_url,
+            "password": self._api_key,
+        }
         if self._api_secret:
             connection["extra"] = {"api_secret": self._api_secret}
         return json.dumps(connection)
 
-    def ledger(self) -> dict[str, object]:
+    def ledger(self) -> dict[str, Any]:
         """Return what happened so far: runs, money, calls, refusals, faults (see the package's docstring)."""
         return self._do(lambda server: server.ledger())
 
@@ -143,7 +147,7 @@ class LocalWiro:
         return self._thread is not None and self._thread.is_alive()
 
     def _do(self, what: Callable[[Server], T]) -> T:
-        """Run something in the server's thread, the only one that may touch its state; here if it has ended."""
+        """Run something in the server's thread, which alone may touch its state; here if it has ended."""
         if self._server is None:
             raise RuntimeError("this local Wiro was never started: use it in a `with` block")
         server, loop = self._server, self._server.loop
@@ -212,6 +216,8 @@ class LocalWiro:
             loop="asyncio",
             ws="none",
             lifespan="on",
+            # The process around this server has its own idea of logging.
+            log_config=None,
             log_level="warning",
             access_log=False,
             server_header=False,

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from fastapi import FastAPI
 from starlette.requests import Request
@@ -25,7 +25,9 @@ from airflow_provider_wiro.emulator.wire import bad
 _TICK = 0.1
 _BEFORE = frozenset({"error", "error_before", "reset", "reset_before", "rate_limit", "html", "redirect"})
 _AFTER = frozenset({"error_after", "reset_after", "slow", "truncated"})
-_HTML = "<!DOCTYPE html><html><head><title>Please wait</title></head><body>We are checking your browser.</body></html>"
+_HTML = (
+    "<!DOCTYPE html><html><head><title>Please wait</title></head><body>Checking your browser</body></html>"
+)
 
 
 def answer(content: object, status: int = 200) -> Response:
@@ -73,7 +75,8 @@ class Server:
         self._late: set[asyncio.TimerHandle] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.app = FastAPI(openapi_url=None, lifespan=self._lifespan, default_response_class=Response)
-        # add_route, not decorators: FastAPI's own parsing of parameters would answer in words that are not Wiro's.
+        # add_route, not decorators: FastAPI's own parsing of parameters would answer in words that are not
+        # Wiro's.
         self.app.add_route("/v1/{path:path}", self._api, methods=["POST", "GET", "PUT", "DELETE", "HEAD"])
         self.app.add_route("/elsewhere", self._elsewhere, methods=["POST", "GET"])
         self.app.add_route("/cdn/{key}/{name:path}", self._cdn, methods=["GET"])
@@ -170,7 +173,9 @@ class Server:
         if fault.kind == "redirect":
             # Another name for the same machine: a client that follows shows up in the ledger's calls.
             host = "127.0.0.1" if request.url.hostname == "localhost" else "localhost"
-            return Response(status_code=307, headers={"location": f"http://{host}:{request.url.port}/elsewhere"})
+            return Response(
+                status_code=307, headers={"location": f"http://{host}:{request.scope['server'][1]}/elsewhere"}
+            )
         return HTMLResponse("<html><body>Internal Server Error</body></html>", 500)
 
     async def _answer_badly(self, request: Request, kind: str, seconds: float, done: Response) -> Response:
@@ -180,7 +185,9 @@ class Server:
         if kind == "slow":
             await asyncio.sleep(seconds)
         if kind == "truncated":
-            return Response(bytes(done.body)[: len(done.body) // 2], media_type="application/json; charset=utf-8")
+            return Response(
+                bytes(done.body)[: len(done.body) // 2], media_type="application/json; charset=utf-8"
+            )
         if kind == "error_after":
             return HTMLResponse("<html><body>502 Bad Gateway</body></html>", 502)
         return done
@@ -239,7 +246,7 @@ class Server:
 
     # Ledger, controls and pages
 
-    def ledger(self) -> dict[str, object]:
+    def ledger(self) -> dict[str, Any]:
         """Return all that happened so far."""
         return self.account.ledger(self.faults.happened)
 
@@ -261,7 +268,9 @@ class Server:
         if what == "faults":
             specs = body.fields.get("faults")
             if not isinstance(specs, list) or not all(isinstance(spec, str) for spec in specs):
-                raise FaultSpecError('faults must be a list of strings: {"faults": ["run:error_after:rate=0.1"]}')
+                raise FaultSpecError(
+                    'faults must be a list of strings: {"faults": ["run:error_after:rate=0.1"]}'
+                )
             self.faults.set(specs)
             return {"faults": specs}
         if what == "balance":
@@ -272,14 +281,14 @@ class Server:
             return {"reset": True}
         raise ValueError(f"{what!r} is not one of faults, balance, reset")
 
-    async def _front(self, request: Request) -> Response:
-        return pages.front(self.account, base_of(request))
+    async def _front(self, _: Request) -> Response:
+        return pages.front(self.account)
 
     async def _one(self, request: Request) -> Response:
         return pages.one(self.account, self._task(request))
 
     async def _film(self, request: Request) -> Response:
-        """The page's own player: not the CDN, so that looking does not change the ledger."""
+        """Serve the page's own player: not the CDN, so that looking does not change the ledger."""
         task = self._task(request)
         data = self.account.find_file(task.key) if task else None
         return cdn.serve_bytes(request, data, "video/mp4") if data else Response(status_code=404)

@@ -1,6 +1,6 @@
 """Where the videos are drawn: a queue in this process, the pen in another one.
 
-The other process (``drawing.py``, run as a file) is niced and reads its orders from a pipe. It ends when the pipe does,
+The other process (``drawing.py``) is niced and reads its orders from a pipe. It ends when the pipe does,
 so it outlives nobody: not a server that stops, nor one that is killed.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import os
 import queue
 import struct
 import subprocess
@@ -18,8 +19,8 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-_DRAWING = Path(__file__).with_name("drawing.py")
-_NEEDED = ("av", "PIL")
+_ROOT = str(Path(__file__).parents[2])
+_NEEDED = {"av": "PyAV", "PIL": "Pillow"}
 _ENOUGH_TO_DIE = 3.0
 _REMEMBERED = 256
 
@@ -33,9 +34,9 @@ def require_libraries() -> None:
 
     :raises MissingLibraryError: says what to install.
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    missing = [title for name, title in _NEEDED.items() if importlib.util.find_spec(name) is None]
     if missing:
-        names = " and ".join({"av": "PyAV", "PIL": "Pillow"}[name] for name in missing)
+        names = " and ".join(missing)
         raise MissingLibraryError(
             f"The local Wiro draws its videos with {names}, which is not installed. "
             'Please run: pip install "airflow-provider-wiro[emulator]"'
@@ -87,7 +88,9 @@ class Studio:
                 self._orders.put((order, drawing))
                 self._drop_oldest()
             if self._clerk is None:
-                work = threading.Thread(target=self._work, args=(self._orders,), name="wiro-studio", daemon=True)
+                work = threading.Thread(
+                    target=self._work, args=(self._orders,), name="wiro-studio", daemon=True
+                )
                 self._clerk = work
                 work.start()
             return self._drawings[order]
@@ -100,7 +103,7 @@ class Studio:
                 del self._drawings[oldest]
 
     def close(self) -> None:
-        """End the other process. Finished drawings stay, unfinished ones are forgotten; it may go on afterwards."""
+        """End the other process. Finished drawings stay, unfinished ones are forgotten; more may be drawn."""
         with self._lock:
             clerk, self._clerk = self._clerk, None
             self._drawings = {order: drawing for order, drawing in self._drawings.items() if drawing.data}
@@ -151,9 +154,16 @@ class Studio:
     def _take_pen(self) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._pen is None:
-                # -P: the modules beside that file must not be found as if they were top-level ones.
-                command = [sys.executable, "-P", str(_DRAWING)]
-                self._pen = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+                # The package may be found here for reasons that do not reach another process.
+                path = os.pathsep.join(filter(None, [_ROOT, os.environ.get("PYTHONPATH", "")]))
+                self._pen = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "airflow_provider_wiro.emulator.drawing"],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    env={**os.environ, "PYTHONPATH": path},
+                    # Ctrl-C is for the server, which then ends this.
+                    process_group=0,
+                )
             return self._pen
 
     def _lay_down_pen(self) -> None:

@@ -1,4 +1,4 @@
-"""What Wiro sends: envelopes and tasks, with ids and numbers as strings (the tool sheet and Wiro's documentation)."""
+"""What Wiro sends: envelopes and tasks, ids and numbers as strings (tool sheet, Wiro's documentation)."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def _outputs(task: Task, now: float, base: str, name: str) -> list[dict[str, obj
     ]
 
 
-def show(task: Task, now: float, base: str, *, echo: bool = True, pexit: bool = True, name: str = "0.mp4") -> dict[str, object]:
+def show(
+    task: Task, now: float, base: str, *, echo: bool = True, pexit: bool = True, name: str = "0.mp4"
+) -> dict[str, object]:
     """Return a task as Detail and List show it.
 
     :param task: the task.

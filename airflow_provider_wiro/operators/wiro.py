@@ -19,6 +19,7 @@ from airflow_provider_wiro.exceptions import (
     without_useless_retries,
 )
 from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
 from airflow_provider_wiro.waiting import (
     Log,
@@ -58,7 +59,7 @@ def _after_order(error: WiroError) -> bool:
     return error.retryable and isinstance(error, WiroTaskError)
 
 
-class WiroRunOperator(BaseOperator):
+class WiroRunOperator(DataFromOtherTasks, BaseOperator):
     """Orders one run of any Wiro model; waits for it and fetches its files if asked to.
 
     It returns ``{"wiro_task_id", "model", "submitted_at"}``; with ``wait_for_completion`` also ``status``, ``total_cost`` (US
@@ -70,8 +71,8 @@ class WiroRunOperator(BaseOperator):
     :param files: input name and path of a local file, sent along as multipart. (templated)
     :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
     :param wait_for_completion: wait until the run has ended; default False: submit only.
-    :param deferrable: wait in the triggerer and not on a worker; default: Airflow's ``[operators] default_deferrable`` where it
-        is set, else True.
+    :param deferrable: wait in the triggerer and not on a worker; default True, or what the environment variable
+        ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` says.
     :param poll_interval: seconds between two looks at the task; default 15.
     :param timeout: seconds from the submission until the waiting ends; default 3600.
     :param destination: folder to fetch the outputs to, as for :class:`WiroFetchOutputsOperator`; needs ``wait_for_completion``.
@@ -277,7 +278,7 @@ class WiroRunOperator(BaseOperator):
         return WiroHook(self.wiro_conn_id)
 
 
-class WiroFetchOutputsOperator(BaseOperator):
+class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
     """Stores the outputs of a task that has succeeded, and a manifest beside them.
 
     The files are ``<destination>/<task id>.mp4`` (numbered where there are several) and ``<destination>/<task id>.json``, the

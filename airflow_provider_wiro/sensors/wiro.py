@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, Airfl
 from airflow_provider_wiro.api.tasks import WiroTask, ensure_succeeded
 from airflow_provider_wiro.exceptions import WiroError, WiroTaskError, without_useless_retries
 from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
 from airflow_provider_wiro.waiting import (
     TIMEOUT,
@@ -34,7 +35,7 @@ def _may_retry(error: WiroError) -> bool:
     return error.retryable and not isinstance(error, WiroTaskError)
 
 
-class WiroTaskSensor(BaseSensorOperator):
+class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
     """Waits until a Wiro task has succeeded; fails, without useless retries, when it failed or was cancelled.
 
     By default it defers and holds no worker; with ``deferrable=False`` it pokes, in any of Airflow's sensor modes. Both
@@ -43,7 +44,8 @@ class WiroTaskSensor(BaseSensorOperator):
 
     :param task: what a run operator returned, a Wiro task id, or ``{"task_token": …}`` for a task from elsewhere. (templated)
     :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
-    :param deferrable: wait in the triggerer; default: Airflow's ``[operators] default_deferrable`` where it is set, else True.
+    :param deferrable: wait in the triggerer; default True, or what the environment variable
+        ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` says.
     :param poll_interval: seconds between two looks, another name for Airflow's ``poke_interval``; default 15.
     :param timeout: seconds from the sensor's start; default: Airflow's ``[sensors] default_timeout``. As for every
         sensor, a time-out is not retried.

@@ -1,0 +1,111 @@
+"""One live Airflow and one local Wiro for all tests of this folder."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_provider_wiro.emulator import LocalWiro
+from scripts.airflow_api import AirflowApi
+from scripts.local_airflow import LocalAirflow
+
+CANARY_KEY = "canary-key-6f1d2c"
+CANARY_SECRET = "canary-secret-9b7e40"
+DAGS = Path(__file__).with_name("dags")
+
+
+def connection(base_url: str, key: str | None = CANARY_KEY, secret: str | None = CANARY_SECRET) -> str:
+    extra = {"api_secret": secret} if secret else {}
+    return json.dumps({"conn_type": "wiro", "host": base_url, "password": key, "extra": extra})
+
+
+@pytest.fixture(scope="session")
+def wiro() -> Iterator[LocalWiro]:
+    with LocalWiro(api_key=CANARY_KEY, api_secret=CANARY_SECRET, speed=60, balance=5000) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("airflow")
+
+
+@pytest.fixture(scope="session")
+def videos(home: Path) -> Path:
+    return home / "videos"
+
+
+@pytest.fixture(scope="session")
+def airflow(wiro: LocalWiro, home: Path, videos: Path) -> Iterator[LocalAirflow]:
+    env = {
+        "WIRO_VIDEOS_DIR": str(videos),
+        "AIRFLOW_CONN_WIRO_DEFAULT": connection(wiro.base_url),
+        "AIRFLOW_CONN_WIRO_WRONG_SECRET": connection(wiro.base_url, secret="canary-wrong-31c5"),
+        "AIRFLOW_CONN_WIRO_HALF": connection(wiro.base_url, key=None),
+        "AIRFLOW_CONN_WIRO_UNREACHABLE": connection("http://127.0.0.1:9/v1"),
+    }
+    with LocalAirflow(home, DAGS, env) as running:
+        running.api.wait_for_dag("form")
+        assert running.api.import_errors() == []
+        yield running
+
+
+class Run:
+    """A Dag run and what became of it."""
+
+    def __init__(self, api: AirflowApi, dag_id: str, conf: Mapping[str, Any] | None = None) -> None:
+        self.api = api
+        self.dag_id = dag_id
+        api.pause(dag_id, paused=False)
+        self.run_id = api.trigger(dag_id, conf)
+
+    def wait(self, timeout: float = 240) -> str:
+        return self.api.wait_for_run(self.dag_id, self.run_id, timeout)
+
+    def instances(self) -> dict[tuple[str, int], dict[str, Any]]:
+        found = self.api.task_instances(self.dag_id, self.run_id)
+        return {(instance["task_id"], instance["map_index"]): instance for instance in found}
+
+    def states(self) -> dict[tuple[str, int], str]:
+        return {key: instance["state"] for key, instance in self.instances().items()}
+
+    def until(self, wanted: Callable[[dict[tuple[str, int], str]], bool], timeout: float = 90) -> None:
+        deadline = time.monotonic() + timeout
+        while not wanted(self.states()):
+            assert time.monotonic() < deadline, self.states()
+            time.sleep(0.3)
+
+    def xcom(self, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
+        return self.api.xcom(self.dag_id, self.run_id, task_id, map_index, key)
+
+    def log(self, task_id: str, map_index: int = -1, try_number: int = 1) -> str:
+        return self.api.log(self.dag_id, self.run_id, task_id, map_index, try_number)
+
+    def failures(self) -> str:
+        """Return the logs of what failed, for a test that expected nothing to."""
+        return "\n\n".join(
+            f"{task_id}[{map_index}]:\n{self.log(task_id, map_index, instance['try_number'])}"
+            for (task_id, map_index), instance in self.instances().items()
+            if instance["state"] == "failed"
+        )
+
+    def mark(self, task_id: str, state: str, map_index: int = -1) -> None:
+        self.api.set_task_state(self.dag_id, self.run_id, task_id, state, map_index)
+
+
+@pytest.fixture(scope="session")
+def start(airflow: LocalAirflow) -> Callable[..., Run]:
+    def trigger(dag_id: str, **conf: Any) -> Run:
+        return Run(airflow.api, dag_id, conf)
+
+    return trigger
+
+
+def runs_of(wiro: LocalWiro, prompt: str) -> list[dict[str, Any]]:
+    """Return the ledger's accepted runs of a prompt."""
+    return [run for run in wiro.ledger()["runs"] if run["parameters"].get("prompt") == prompt]

@@ -1,0 +1,133 @@
+"""The Dags of the live tests. What varies comes with the run's configuration, through XCom."""
+
+from __future__ import annotations
+
+import os
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param, task, task_group
+
+from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
+from airflow_provider_wiro.operators.wiro import WiroFetchOutputsOperator, WiroRunOperator
+from airflow_provider_wiro.sensors.wiro import WiroTaskSensor
+
+VIDEOS = os.environ["WIRO_VIDEOS_DIR"]
+RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=1)}
+POLL = {"poll_interval": 1.0}
+
+
+@task
+def configured(name: str, *, dag_run: Any) -> Any:
+    return dag_run.conf[name]
+
+
+with DAG("three_tasks", schedule=None, default_args=RETRIES, max_active_tasks=64):
+
+    @task_group(prefix_group_id=False)
+    def chain(prompt: str, ratio: str = "16:9") -> None:
+        submit = SeedanceRunOperator(
+            task_id="submit", prompt=prompt, ratio=ratio, map_index_template="{{ task.prompt[:60] }}"
+        )
+        wait = WiroTaskSensor(task_id="wait", task=submit.output, timeout=120, **POLL)
+        WiroFetchOutputsOperator(task_id="fetch", task=wait.output, destination=VIDEOS + "/{{ run_id }}")
+
+    chain.expand_kwargs(configured("rows"))
+
+with DAG("one_task", schedule=None, default_args=RETRIES, max_active_tasks=64):
+    SeedanceRunOperator.partial(
+        task_id="video", wait_for_completion=True, destination=VIDEOS + "/one_task", **POLL
+    ).expand(prompt=configured("prompts"))
+
+with DAG("elsewhere", schedule=None, default_args=RETRIES):
+    waited = WiroTaskSensor.partial(task_id="wait", timeout=60, **POLL).expand(task=configured("tasks"))
+    WiroFetchOutputsOperator.partial(task_id="fetch", destination=VIDEOS + "/elsewhere").expand(task=waited.output)
+    WiroTaskSensor(task_id="by_token", task={"task_token": "{{ var.value.video_token }}"}, timeout=60, **POLL)
+
+with DAG("sensor_modes", schedule=None, default_args=RETRIES):
+    for mode in ("poke", "reschedule"):
+        WiroTaskSensor.partial(
+            task_id=mode, mode=mode, deferrable=False, timeout=60, map_index_template="{{ task.task }}", **POLL
+        ).expand(task=configured.override(task_id=f"tasks_of_{mode}")("tasks"))
+    WiroTaskSensor.partial(task_id="soft", soft_fail=True, timeout=60, **POLL).expand(
+        task=configured.override(task_id="tasks_of_soft")("tasks")
+    )
+
+with DAG("sync_operator", schedule=None, default_args=RETRIES):
+    SeedanceRunOperator.partial(
+        task_id="video", deferrable=False, wait_for_completion=True, destination=VIDEOS + "/sync", **POLL
+    ).expand(prompt=configured("prompts"))
+
+with DAG("awkward_prompts", schedule=None, default_args=RETRIES):
+    prompts = configured("prompts")
+    SeedanceRunOperator.partial(task_id="by_expand").expand(prompt=prompts)
+    SeedanceRunOperator.partial(task_id="by_expand_kwargs").expand_kwargs(prompts.map(lambda prompt: {"prompt": prompt}))
+    first = configured.override(task_id="first")("first")
+    SeedanceRunOperator(task_id="by_xcom", prompt=first)
+    WiroRunOperator(
+        task_id="any_model", model="local/echo-text", inputs={"prompt": first}, wait_for_completion=True, **POLL
+    )
+
+    @task.seedance
+    def by_decorator(prompt: str) -> dict[str, Any]:
+        return {"prompt": prompt, "resolution": "720p"}
+
+    by_decorator.expand(prompt=prompts)
+    by_decorator.override(task_id="by_decorator_kwargs", resolution="480p").expand_kwargs(
+        prompts.map(lambda prompt: {"prompt": f"{prompt}!"})
+    )
+    # Only what another task brings is data: this is a template all the same.
+    SeedanceRunOperator.partial(task_id="template", prompt="by {{ task.task_id }}").expand_kwargs(
+        prompts.map(lambda prompt: {"duration": 10})
+    )
+
+with DAG("hanging", schedule=None, default_args={"retries": 0}):
+    SeedanceRunOperator(
+        task_id="operator", prompt="one [wiro:hang]", wait_for_completion=True, timeout=600, **POLL
+    )
+    SeedanceRunOperator(
+        task_id="left_alone", prompt="two [wiro:hang]", wait_for_completion=True, cancel_on_kill=False, **POLL
+    )
+    SeedanceRunOperator.partial(task_id="mapped", wait_for_completion=True, **POLL).expand(
+        prompt=["three [wiro:hang]", "four [wiro:hang]"]
+    )
+    WiroTaskSensor(
+        task_id="sensor",
+        task=SeedanceRunOperator(task_id="submit", prompt="five [wiro:hang]").output,
+        timeout=600,
+        **POLL,
+    )
+    SeedanceRunOperator(
+        task_id="on_worker", prompt="six [wiro:hang]", wait_for_completion=True, deferrable=False, **POLL
+    )
+
+with DAG("late", schedule=None, default_args=RETRIES):
+    SeedanceRunOperator(task_id="stopped", prompt="late [wiro:hang]", wait_for_completion=True, timeout=3, **POLL)
+    SeedanceRunOperator(
+        task_id="left", prompt="left [wiro:hang]", wait_for_completion=True, timeout=3, cancel_on_timeout=False, **POLL
+    )
+    WiroTaskSensor(
+        task_id="sensor",
+        task=SeedanceRunOperator(task_id="submit", prompt="sensed [wiro:hang]").output,
+        timeout=3,
+        **POLL,
+    )
+
+with DAG("refused", schedule=None, default_args=RETRIES):
+    SeedanceRunOperator.partial(task_id="wrong_option").expand(prompt=["a", ""], resolution=["480p", "4k"])
+    SeedanceRunOperator(task_id="template", prompt="x", resolution="{{ 'HD' }}")
+    SeedanceRunOperator(task_id="wrong_secret", prompt="x", wiro_conn_id="wiro_wrong_secret")
+    SeedanceRunOperator(task_id="no_connection", prompt="x", wiro_conn_id="wiro_nowhere")
+    SeedanceRunOperator(task_id="half_connection", prompt="x", wiro_conn_id="wiro_half")
+    SeedanceRunOperator(
+        task_id="unreachable", prompt="x", wiro_conn_id="wiro_unreachable", retries=1, retry_delay=timedelta(seconds=1)
+    )
+    WiroRunOperator(task_id="unknown_model", model="nobody/nothing", inputs={"prompt": "x"})
+    WiroTaskSensor(task_id="not_a_task", task="{{ dag_run.conf.get('nothing') }}")
+
+with DAG(
+    "form",
+    schedule=None,
+    params={"prompt": Param("A kettle", type="string"), "seed": Param(None, type=["integer", "null"])},
+):
+    SeedanceRunOperator(task_id="video", prompt="{{ params.prompt }}", seed="{{ params.seed }}")

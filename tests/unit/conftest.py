@@ -1,0 +1,223 @@
+"""One local Wiro for all unit tests, and a tiny server for answers that it cannot give."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+if TYPE_CHECKING:
+    from airflow_provider_wiro.api.client import WiroClient
+    from airflow_provider_wiro.api.tasks import WiroTask
+    from airflow_provider_wiro.emulator.local import LocalWiro
+
+# Airflow writes its configuration file where it is imported first: not into somebody's home.
+if "AIRFLOW_HOME" not in os.environ:
+    os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
+
+PATIENCE = 20.0
+
+
+@pytest.fixture(scope="session")
+def running_wiro() -> Iterator[LocalWiro]:
+    """The server of the whole session; tests take `wiro`."""
+    from airflow_provider_wiro.emulator.local import LocalWiro
+
+    with LocalWiro(speed=1000) as server:
+        yield server
+
+
+@pytest.fixture
+def wiro(running_wiro: LocalWiro) -> LocalWiro:
+    """A local Wiro without tasks, ledger and faults, a thousand times faster than the real one."""
+    running_wiro.reset()
+    running_wiro.set_balance(500)
+    return running_wiro
+
+
+@pytest.fixture
+def naps() -> list[float]:
+    """The seconds that `client` would have slept between attempts."""
+    return []
+
+
+@pytest.fixture
+def make_client(naps: list[float]) -> Iterator[Callable[..., WiroClient]]:
+    """Make clients that only note how long they would sleep."""
+    from airflow_provider_wiro.api.auth import WiroAuth
+    from airflow_provider_wiro.api.client import WiroClient
+
+    clients: list[WiroClient] = []
+
+    def make(
+        base_url: str, api_key: str = "local-key", api_secret: str | None = "local-secret", **options: Any
+    ) -> WiroClient:
+        made = WiroClient(WiroAuth(api_key, api_secret), base_url, **{"sleep": naps.append, **options})
+        clients.append(made)
+        return made
+
+    yield make
+    for one in clients:
+        one.close()
+
+
+@pytest.fixture
+def client(wiro: LocalWiro, make_client: Callable[..., WiroClient]) -> WiroClient:
+    """A client of `wiro` that does not really sleep."""
+    return make_client(wiro.base_url)
+
+
+@pytest.fixture
+def until(client: WiroClient) -> Callable[..., WiroTask]:
+    """Return a function that reads a task until it is as wanted; by default until it has ended."""
+
+    def read(
+        wiro_task_id: str, wanted: Callable[[WiroTask], bool] = lambda task: task.outcome.is_terminal
+    ) -> WiroTask:
+        deadline = time.monotonic() + PATIENCE
+        while not wanted(task := client.get_task(wiro_task_id)):
+            assert time.monotonic() < deadline, f"still {task.status}"
+            time.sleep(0.01)
+        return task
+
+    return read
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the tiny server sends."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": "application/json"})
+    cut_after: int | None = None
+    """Close the connection after so many bytes of the body."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the tiny server was asked."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    """By lower-case name."""
+    body: bytes
+
+
+class Scripted(ThreadingHTTPServer):
+    """Answers with what `answers` holds, the last one again and again, and remembers what it was asked."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.answers: list[Answer] = []
+        self.asked: list[Asked] = []
+        self.lock = threading.Lock()
+        self.scheme = "http"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.server_address[1]}"
+
+    def next_answer(self) -> Answer:
+        with self.lock:
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: Scripted
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.server.asked.append(Asked(self.command, self.path, headers, body))
+        answer = self.server.next_answer()
+        self.send_response(answer.status)
+        for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.body[: answer.cut_after])
+        if answer.cut_after is not None:
+            self.close_connection = True
+
+    do_GET = do_POST = _serve
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def scripted() -> Iterator[Callable[..., Scripted]]:
+    """Start tiny servers: ``scripted(answer, …)`` or ``scripted(json_object, …)``."""
+    servers: list[Scripted] = []
+
+    def start(*answers: Any, certificate: tuple[Path, Path] | None = None) -> Scripted:
+        server = Scripted()
+        if certificate is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+            server.scheme = "https"
+        server.answers = [
+            answer if isinstance(answer, Answer) else Answer(json.dumps(answer).encode()) for answer in answers
+        ]
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Certificate and key of a server at 127.0.0.1 that nobody trusts by itself."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "local test")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    folder = tmp_path_factory.mktemp("tls")
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(made.public_bytes(pem))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@pytest.fixture
+def answer() -> type[Answer]:
+    """The class of the answers that are not plain JSON."""
+    return Answer
