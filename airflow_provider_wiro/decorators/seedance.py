@@ -16,6 +16,7 @@ from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 
 from airflow_provider_wiro.exceptions import WiroInputError, without_useless_retries
 from airflow_provider_wiro.operators.seedance import INPUTS, SeedanceRunOperator
+from airflow_provider_wiro.parsing import default_args_here
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -84,8 +85,13 @@ def seedance_task(python_callable: Callable[..., Any] | None = None, **kwargs: A
     :param python_callable: the function; it returns a prompt, or a mapping of inputs.
     :param kwargs: arguments of :class:`~airflow_provider_wiro.operators.seedance.SeedanceRunOperator`, for every video.
     """
+    defaults = default_args_here(**kwargs)
+    if defaults is not None:  # outside of a Dag, the arguments are checked where the function is called
+        SeedanceRunOperator.check_arguments(**{**defaults, **kwargs})
     return task_decorator_factory(
         python_callable=python_callable,
+        # The function's annotation speaks of the order, not of what the task returns.
+        multiple_outputs=False,
         decorated_operator_class=_SeedanceDecoratedOperator,
         **kwargs,
     )

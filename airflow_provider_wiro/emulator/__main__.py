@@ -59,7 +59,7 @@ def _banner(wiro: LocalWiro) -> str:
         f"export AIRFLOW_CONN_WIRO_DEFAULT={shlex.quote(wiro.connection_json())}\n\n"
         f"Videos:  {wiro.url}/\n"
         f"Ledger:  {wiro.url}/ledger\n"
-        "Ctrl-C stops it.\n"
+        "Ctrl-C stops it."
     )
 
 

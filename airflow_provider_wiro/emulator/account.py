@@ -114,8 +114,8 @@ class Task:
         offset = self.plan.begins(status)
         if offset is None:
             return None
-        late = (self.plan.begins("task_output_full") or float("inf")) <= offset
-        delay = self._course(until)[1] if late else 0.0
+        full = self.plan.begins("task_output_full")
+        delay = self._course(until)[1] if full is not None and full <= offset else 0.0
         reached = self.created + (offset + delay) / self.speed
         return reached if reached <= until else None
 
@@ -176,8 +176,7 @@ class Account:
         self._live: dict[int, Task] = {}
         self._by_token: dict[str, Task] = {}
         self._by_key: dict[str, Task] = {}
-        # A local Wiro that is started again must not give out ids that an Airflow still remembers from
-        # before.
+        # After a new start, no id may be one that an Airflow still remembers from before.
         self._next = int((self.now - 1_700_000_000) * 100)
 
     def forget(self) -> Account:

@@ -7,6 +7,7 @@ it.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ class Plan:
         return next((offset for name, offset in self.stages if name == status), None)
 
     def at(self, seconds: float, drawn_at: float | None) -> tuple[str, float]:
-        """Return the status at a moment, and the delay of all stages after the drawing.
+        """Return the status at a moment, and by how much the drawing delays what comes after it.
 
         :param seconds: Wiro seconds since the run was accepted.
         :param drawn_at: Wiro seconds at which the output was ready, None if it is not.
@@ -87,7 +88,7 @@ class Plan:
         for name, offset in self.stages[1:]:
             if name == "task_output_full":
                 if self.hangs or drawn_at is None:
-                    break
+                    return reached, math.inf
                 # The output may be late, and everything behind it then is, too.
                 delay = max(0.0, drawn_at - offset)
             if seconds < offset + delay:

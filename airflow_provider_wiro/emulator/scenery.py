@@ -65,19 +65,6 @@ class Planes:
         for below, plane, mask, scale in zip(canvas, self.planes, self.masks, (1, 2, 2), strict=True):
             below.paste(plane, (x // 2 * 2 // scale, y // 2 * 2 // scale), mask)
 
-    def window(self, x: int, y: int, sizes: list[tuple[int, int]]) -> list[Image.Image]:
-        """Return copies of the planes' parts that begin at a point.
-
-        :param x: pixels from the left.
-        :param y: pixels from the top.
-        :param sizes: of each plane's part; what lies outside is black.
-        """
-        parts = []
-        for plane, (width, height), scale in zip(self.planes, sizes, (1, 2, 2), strict=True):
-            left, top = x // scale, y // scale
-            parts.append(plane.crop((left, top, left + width, top + height)))
-        return parts
-
 
 def _turn(colour: Colour, hue: float) -> Colour:
     """Return the colour with its hue turned a little (1 is once around)."""
@@ -98,7 +85,6 @@ def _even(number: float) -> int:
 def _gradient(width: int, height: int, colours: list[Colour]) -> Image.Image:
     column = Image.new("RGB", (1, len(colours)))
     column.putdata(colours)
-    # Two more rows at the ends, or the scaling would stop half a row before them.
     return column.resize((width, height), Image.Resampling.BICUBIC)
 
 
@@ -203,16 +189,16 @@ class Scene:
         self._mark = Planes(_label("AI generated", small)) if order.watermark else None
         self._clocks = functools.lru_cache(maxsize=2)(lambda text: Planes(_label(text, small)))
 
-    def frame(self, number: int, sizes: list[tuple[int, int]]) -> list[Image.Image]:
-        """Return the planes of one frame.
+    def draw(self, number: int, canvas: list[Image.Image]) -> None:
+        """Draw one frame over whatever is there.
 
         :param number: of the frame, from 0.
-        :param sizes: of each plane, with the padding that the encoder wants.
+        :param canvas: Y, Cb and Cr; they may be wider than the picture.
         """
         order = self.order
         done = number / (order.seconds * order.fps)
         # The sky sinks by whole pixels, slowly, so that most of the picture stays what it was: small files.
-        canvas = self._sky.window(0, _even(order.height * 0.12 * done), sizes)
+        self._sky.paste(canvas, 0, -_even(order.height * 0.12 * done))
         size = self._sun.planes[0].width
         across = 0.5 + self._sun_side * (done - 0.5) * 0.7
         rise = math.sin(math.pi * (0.2 + 0.6 * done))
@@ -223,7 +209,6 @@ class Scene:
             shift = self._drift * index * number // 2
             hills.paste(canvas, -shift, order.height - hills.planes[0].height)
         self._letter(canvas, number)
-        return canvas
 
     def _letter(self, canvas: list[Image.Image], number: int) -> None:
         order, edge = self.order, _even(self._short * 0.035)

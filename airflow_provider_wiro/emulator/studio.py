@@ -67,7 +67,7 @@ class Drawing:
 
 
 class Studio:
-    """Draws one video after another, each order only once."""
+    """Draws one video after another; what was drawn is not drawn again."""
 
     def __init__(self) -> None:
         """Prepare; the other process starts with the first order."""
@@ -83,7 +83,7 @@ class Studio:
         :param order: what to draw.
         """
         with self._lock:
-            if order not in self._drawings:
+            if order not in self._drawings or self._drawings[order].problem:
                 self._drawings[order] = drawing = Drawing()
                 self._orders.put((order, drawing))
                 self._drop_oldest()

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk import BaseHook
-from airflow.sdk.log import mask_secret
+from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_provider_wiro.api.auth import WiroAuth
 from airflow_provider_wiro.api.client import BASE_URL, WiroClient
@@ -53,7 +53,7 @@ class WiroHook(BaseHook):
         return self._client
 
     async def aget_client(self, **options: Any) -> WiroClient:
-        """Return a client without blocking an event loop.
+        """Return a new client without blocking an event loop.
 
         :param options: as for :class:`~airflow_provider_wiro.api.client.WiroClient`.
         :raises WiroConfigurationError: there is no such connection, or a field of it cannot be used.
@@ -62,11 +62,11 @@ class WiroHook(BaseHook):
             connection = await self.aget_connection(self.wiro_conn_id)
         except AirflowNotFoundException:
             raise self._no_connection() from None
-        return self._client_for(connection, **options)
-
-    @cached_property
-    def _client(self) -> WiroClient:
-        return self.get_client()
+        key, secret = self._credentials(connection)
+        await amask_secret(key)
+        if secret is not None:
+            await amask_secret(secret)
+        return WiroClient(WiroAuth(key, secret), self._base_url(connection), **options)
 
     def get_client(self, **options: Any) -> WiroClient:
         """Return a new client.
@@ -74,14 +74,23 @@ class WiroHook(BaseHook):
         :param options: as for :class:`~airflow_provider_wiro.api.client.WiroClient`.
         :raises WiroConfigurationError: there is no such connection, or a field of it cannot be used.
         """
-        return self._client_for(self._connection, **options)
+        return WiroClient(*self._project, **options)
 
     @cached_property
-    def _connection(self) -> Connection:
+    def _client(self) -> WiroClient:
+        return self.get_client()
+
+    @cached_property
+    def _project(self) -> tuple[WiroAuth, str]:
         try:
-            return self.get_connection(self.wiro_conn_id)
+            connection = self.get_connection(self.wiro_conn_id)
         except AirflowNotFoundException:
             raise self._no_connection() from None
+        key, secret = self._credentials(connection)
+        mask_secret(key)
+        if secret is not None:
+            mask_secret(secret)
+        return WiroAuth(key, secret), self._base_url(connection)
 
     def run(
         self, model: str, inputs: Mapping[str, Any], files: Mapping[str, str | Path] | None = None
@@ -141,25 +150,22 @@ class WiroHook(BaseHook):
         newest = f"its newest task is {page.tasks[0].wiro_task_id}" if page.tasks else "it has no task yet"
         return True, f"{urlsplit(client.base_url).netloc} accepts the credentials; the project answers, and {newest}."
 
-    def _client_for(self, connection: Connection, **options: Any) -> WiroClient:
+    def _credentials(self, connection: Connection) -> tuple[str, str | None]:
         key = self._credential(connection.password, "API key")
         secret = self._credential(connection.extra_dejson.get("api_secret"), "API secret")
         if key is None:
             half = ", although it has an 'API secret'" if secret else ""
             raise WiroConfigurationError(f"Connection {self.wiro_conn_id!r} has no 'API key'{half}.")
-        return WiroClient(WiroAuth(key, secret), self._base_url(connection), **options)
+        return key, secret
 
     def _credential(self, value: Any, label: str) -> str | None:
         text = "" if value is None else str(value).strip()
-        if not text:
-            return None
-        mask_secret(text)
         if not text.isascii() or not text.isprintable() or " " in text:
             raise WiroConfigurationError(
                 f"'{label}' of connection {self.wiro_conn_id!r} has a character that no Wiro credential has "
                 "(a space, a line break, or one outside ASCII)."
             )
-        return text
+        return text or None
 
     def _base_url(self, connection: Connection) -> str:
         host = (connection.host or "").strip()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from airflow_provider_wiro.api.seedance import DEFAULT_MODEL, find_model, wire_inputs
+from airflow_provider_wiro.api.seedance import DEFAULT_MODEL, MODELS, find_model, wire_inputs
 from airflow_provider_wiro.exceptions import WiroInputError
-from airflow_provider_wiro.operators.wiro import WiroRunOperator, is_unresolved
+from airflow_provider_wiro.operators.wiro import WiroRunOperator
+from airflow_provider_wiro.parsing import Later, is_unresolved
 
 INPUTS = (
     "prompt",
@@ -24,10 +25,6 @@ INPUTS = (
     "generate_audio",
 )
 _DEFAULT_FPS = 24
-
-
-class _Later:
-    """Stands for an argument that `expand` will bring."""
 
 
 class SeedanceRunOperator(WiroRunOperator):
@@ -101,10 +98,17 @@ class SeedanceRunOperator(WiroRunOperator):
         :raises WiroInputError: an input is not allowed.
         """
         model = arguments.get("model", DEFAULT_MODEL)
-        if not is_unresolved(model):
-            later = _Later()
-            inputs = {name: arguments.get(name, later) for name in INPUTS}
-            wire_inputs(model, _without_default_rate(model, inputs), is_unresolved)
+        inputs = {name: arguments.get(name, Later()) for name in INPUTS}
+        faults: list[WiroInputError] = []
+        candidates = list(MODELS) if is_unresolved(model) else [model]
+        for candidate in candidates:
+            try:
+                wire_inputs(candidate, _without_default_rate(candidate, dict(inputs)), is_unresolved)
+            except WiroInputError as fault:
+                faults.append(fault)
+        # Of a model that is not known yet, only what no model takes is a fault.
+        if len(faults) == len(candidates):
+            raise faults[0]
 
     def wire_inputs(self) -> dict[str, Any]:
         """Return the inputs as they are sent; every template is rendered by now.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
@@ -19,6 +20,7 @@ from airflow_provider_wiro.exceptions import (
     without_useless_retries,
 )
 from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.parsing import CheckedPartial, Later, is_unresolved
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
 from airflow_provider_wiro.waiting import (
@@ -47,11 +49,9 @@ Orders a run at [Wiro](https://wiro.ai). The button **Wiro task** under *Details
 """
 
 
-def is_unresolved(value: Any) -> bool:
-    """Tell whether a value is known only when the task runs: a template, or the result of another task."""
-    if isinstance(value, str):
-        return any(mark in value for mark in ("{{", "{%", "{#"))
-    return not (value is None or isinstance(value, (bool, int, float, bytes, list, tuple, Mapping)))
+_FETCH_DOC_MD = """\
+Stores the outputs of a [Wiro](https://wiro.ai) task, and a manifest beside them. Running it again asks Wiro nothing.
+"""
 
 
 def _after_order(error: WiroError) -> bool:
@@ -134,9 +134,10 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
 
     @classmethod
     def partial(cls, **kwargs: Any) -> OperatorPartial:
-        """Check the literals of a mapped task when the Dag is parsed; Airflow would only see them when it runs."""
-        cls.check_arguments(**kwargs)
-        return super().partial(**kwargs)
+        """Begin a mapped task whose literals are checked when the Dag is parsed."""
+        begun = super().partial(**kwargs)
+        begun._expand_called = True  # replaced, not forgotten
+        return CheckedPartial(operator_class=cls, kwargs=begun.kwargs, params=begun.params)
 
     @classmethod
     def check_arguments(cls, **arguments: Any) -> None:
@@ -147,6 +148,8 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
         """
         for name in ("poll_interval", "timeout"):
             value = arguments.get(name, 1)
+            if isinstance(value, Later):
+                continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
                 raise WiroConfigurationError(f"{name} is {value!r}, allowed: a number of seconds above 0.")
         if arguments.get("destination") is not None and not arguments.get("wait_for_completion"):
@@ -163,7 +166,11 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
         :param arguments: some or all of the operator's arguments.
         :raises WiroInputError: an input is not allowed.
         """
-        model, inputs = arguments.get("model"), arguments.get("inputs")
+        model, inputs = arguments.get("model", Later()), arguments.get("inputs", Later())
+        if not is_unresolved(model) and not re.fullmatch(r"[^/\s]+/[^/\s]+", str(model)):
+            raise WiroConfigurationError(f"model is {model!r}, allowed: 'owner/name'.")
+        if not is_unresolved(inputs) and not isinstance(inputs, Mapping):
+            raise WiroConfigurationError(f"inputs is {inputs!r}, allowed: a mapping of input names and values.")
         if isinstance(model, str) and find_model(model) and isinstance(inputs, Mapping):
             wire_inputs(model, inputs, is_unresolved)
 
@@ -301,10 +308,14 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
     ui_color = "#f6effe"
 
     def __init__(self, *, task: Any, destination: str, wiro_conn_id: str = "wiro_default", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        super().__init__(**{"doc_md": _FETCH_DOC_MD, **kwargs})
         self.task = task
         self.destination = destination
         self.wiro_conn_id = wiro_conn_id
+        if not is_unresolved(task):
+            read_reference(task)
+        if not is_unresolved(destination) and not str(destination or "").strip():
+            raise WiroConfigurationError(f"destination is {destination!r}, allowed: a folder's path or address.")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, unless it has been done before."""

@@ -12,6 +12,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, Airfl
 from airflow_provider_wiro.api.tasks import WiroTask, ensure_succeeded
 from airflow_provider_wiro.exceptions import WiroError, WiroTaskError, without_useless_retries
 from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.parsing import is_unresolved
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
 from airflow_provider_wiro.waiting import (
@@ -28,6 +29,12 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
     from airflow_provider_wiro.hooks.wiro import WiroHook
+
+
+_DOC_MD = """\
+Waits until a task at [Wiro](https://wiro.ai) has ended. The button **Wiro task** under *Details* opens it there. Ending this task stops
+the remote one.
+"""
 
 
 def _may_retry(error: WiroError) -> bool:
@@ -69,13 +76,15 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
         cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{"poke_interval": poll_interval, **kwargs})
+        super().__init__(**{"doc_md": _DOC_MD, "poke_interval": poll_interval, **kwargs})
         self.task = task
         self.wiro_conn_id = wiro_conn_id
         self.deferrable = deferrable
         self.cancel_on_kill = cancel_on_kill
         self._wait: Wait | None = None
         self._stop_on_kill: StopOnKill | None = None
+        if not is_unresolved(task):
+            read_reference(task)
 
     def execute(self, context: Context) -> Any:
         """Look once, then wait."""

@@ -43,7 +43,7 @@ def test_a_prompt_from_the_form_keeps_its_braces(start: Callable[..., Run], wiro
 
 @pytest.fixture(scope="module")
 def refused(start: Callable[..., Run]) -> Run:
-    run = start("refused")
+    run = start("refused", prompts=["a", ""], resolutions=["480p", "4k"])
     assert run.wait() == "failed"
     return run
 

@@ -83,9 +83,7 @@ def client(wiro: LocalWiro, make_client: Callable[..., WiroClient]) -> WiroClien
 def until(client: WiroClient) -> Callable[..., WiroTask]:
     """Return a function that reads a task until it is as wanted; by default until it has ended."""
 
-    def read(
-        wiro_task_id: str, wanted: Callable[[WiroTask], bool] = lambda task: task.outcome.is_terminal
-    ) -> WiroTask:
+    def read(wiro_task_id: str, wanted: Callable[[WiroTask], bool] = lambda task: task.outcome.is_terminal) -> WiroTask:
         deadline = time.monotonic() + PATIENCE
         while not wanted(task := client.get_task(wiro_task_id)):
             assert time.monotonic() < deadline, f"still {task.status}"
@@ -93,6 +91,31 @@ def until(client: WiroClient) -> Callable[..., WiroTask]:
         return task
 
     return read
+
+
+class Lines:
+    """A log that keeps its lines."""
+
+    def __init__(self) -> None:
+        self.all: list[tuple[str, str]] = []
+
+    def info(self, event: str, *args: Any) -> None:
+        self.all.append(("info", event % args))
+
+    def warning(self, event: str, *args: Any) -> None:
+        self.all.append(("warning", event % args))
+
+    def error(self, event: str, *args: Any) -> None:
+        self.all.append(("error", event % args))
+
+    def of(self, level: str) -> list[str]:
+        """Return the lines of one level."""
+        return [line for found, line in self.all if found == level]
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
 
 
 @dataclass(frozen=True)

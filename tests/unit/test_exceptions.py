@@ -146,7 +146,10 @@ def test_only_errors_that_a_retry_may_mend_are_left_to_airflow(
 
 
 def test_the_caller_may_say_what_airflow_may_retry() -> None:
-    with pytest.raises(AirflowFailException, match="WiroBusyError: Slow down"), without_useless_retries(lambda _: False):
+    with (
+        pytest.raises(AirflowFailException, match="WiroBusyError: Slow down"),
+        without_useless_retries(lambda _: False),
+    ):
         raise WiroBusyError("Slow down.")
     with pytest.raises(WiroBalanceError), without_useless_retries(lambda _: True):
         raise WiroBalanceError("No money.")

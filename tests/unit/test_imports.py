@@ -34,6 +34,7 @@ OURS = {
         "operators.wiro",
         "sensors",
         "sensors.wiro",
+        "templating",
         "triggers",
         "triggers.wiro",
         "waiting",

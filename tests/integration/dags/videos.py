@@ -114,7 +114,10 @@ with DAG("late", schedule=None, default_args=RETRIES):
     )
 
 with DAG("refused", schedule=None, default_args=RETRIES):
-    SeedanceRunOperator.partial(task_id="wrong_option").expand(prompt=["a", ""], resolution=["480p", "4k"])
+    SeedanceRunOperator.partial(task_id="wrong_option").expand(
+        prompt=configured.override(task_id="prompts")("prompts"),
+        resolution=configured.override(task_id="resolutions")("resolutions"),
+    )
     SeedanceRunOperator(task_id="template", prompt="x", resolution="{{ 'HD' }}")
     SeedanceRunOperator(task_id="wrong_secret", prompt="x", wiro_conn_id="wiro_wrong_secret")
     SeedanceRunOperator(task_id="no_connection", prompt="x", wiro_conn_id="wiro_nowhere")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import time
@@ -192,8 +193,9 @@ def test_credentials_quoted_by_a_server_do_not_reach_an_error(
     make_client: Callable[..., WiroClient],
     http_status: int,
 ) -> None:
-    quoted = '{"result": false, "errors": [{"code": 5, "message": "%s key %s secret %s"}]}' % ("x" * 275, KEY, SECRET)
-    server = scripted(answer(quoted.encode(), http_status))
+    message = f"{'x' * 275} key {KEY} secret {SECRET}"
+    envelope = {"result": False, "errors": [{"code": 5, "message": message}]}
+    server = scripted(answer(json.dumps(envelope).encode(), http_status))
 
     with pytest.raises(WiroError) as caught:
         make_client(server.url, KEY, SECRET, attempts=1).list_tasks()

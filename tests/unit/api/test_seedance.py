@@ -390,7 +390,7 @@ def test_a_prompt_arrives_as_it_is(client: WiroClient, wiro: LocalWiro, prompt: 
     receipt = client.run("local/echo-text", inputs)
 
     assert client.get_task(receipt.wiro_task_id).inputs["prompt"] == prompt
-    (run,) = wiro.ledger()["runs"]  # type: ignore[misc]
+    (run,) = wiro.ledger()["runs"]
     assert run["parameters"] == {"prompt": prompt}
 
 
@@ -421,7 +421,13 @@ def test_the_local_wiro_takes_what_is_sent(client: WiroClient, until: Callable[.
 
 @pytest.mark.parametrize("model", RELATIVES)
 def test_the_local_wiro_takes_what_is_sent_to_relatives(client: WiroClient, model: str) -> None:
-    given = {**needed(model), "prompt": "[wiro:fail] x", "resolution": "1080p", "ratio": "adaptive", "camera_fixed": False}
+    given = {
+        **needed(model),
+        "prompt": "[wiro:fail] x",
+        "resolution": "1080p",
+        "ratio": "adaptive",
+        "camera_fixed": False,
+    }
     receipt = client.run(model, wire_inputs(model, given))
 
     assert client.get_task(receipt.wiro_task_id).inputs[CAMERA[model]] == "false"

@@ -57,7 +57,7 @@ def outcome_rows() -> Iterator[tuple[str, Any, list[dict[str, str]], Outcome]]:
 
 
 # The shape of the tool sheet's sample, with values of our own: no pexit, no cost, no model, empty parameters.
-SAMPLE = {
+SAMPLE: dict[str, Any] = {
     "total": "1",
     "errors": [],
     "tasklist": [
@@ -133,7 +133,7 @@ def test_outcomes_tell_whether_polling_can_stop() -> None:
 
 
 def test_the_sample_of_the_tool_sheet() -> None:
-    (entry,) = SAMPLE["tasklist"]  # type: ignore[misc]
+    (entry,) = SAMPLE["tasklist"]
     task = WiroTask.from_api(entry)
 
     assert task == WiroTask(
@@ -228,7 +228,7 @@ def test_odd_values_are_read(field: str, value: Any, attribute: str, expected: A
     assert time.monotonic() - started < 1
 
 
-HOSTILE = [
+HOSTILE: list[Any] = [
     None,
     True,
     0,

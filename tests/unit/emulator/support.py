@@ -63,7 +63,7 @@ class Caller:
         (task,) = self.ask("Task/Detail", taskid=taskid)["tasklist"]
         return dict(task)
 
-    def wait(self, taskid: str, *statuses: str, within: float = 15) -> dict[str, Any]:
+    def wait(self, taskid: str, *statuses: str, within: float = 60) -> dict[str, Any]:
         wanted = statuses or ("task_postprocess_end", "task_cancel", "task_error")
         deadline = time.monotonic() + within
         while (task := self.task(taskid))["status"] not in wanted:

@@ -142,16 +142,19 @@ def test_a_drawing_that_fails_says_so_and_the_next_one_works() -> None:
         there.close()
 
 
-def test_a_lost_drawing_process_fails_one_video_only() -> None:
+def test_a_lost_drawing_process_fails_one_video_which_may_be_ordered_again() -> None:
     there = Studio()
     try:
-        first = there.draw(Order("x", 1, 1920, 1088, 10, 24))
+        order = Order("x", 1, 416, 240, 5, 16)
+        first = there.draw(order)
         clerk = there._clerk
         assert clerk is not None
         while there._pen is None:
             clerk.join(0.01)
         there._pen.kill()
-        second = there.draw(Order("x", 1, 416, 240, 5, 16))
+        while first.drawn_at is None:
+            clerk.join(0.02)
+        second = there.draw(order)
         while second.drawn_at is None:
             clerk.join(0.02)
         assert "has ended" in first.problem or "pipe" in first.problem.lower()

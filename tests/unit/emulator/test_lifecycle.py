@@ -70,6 +70,8 @@ def test_a_task_waits_in_task_output_for_its_drawing_and_then_goes_on_at_its_pac
     task = account.accept(SEEDANCE, {"prompt": "A kite"}, lambda _: film)
     clock.now += 500
     assert task.status(clock.now) == "task_output"
+    shown = show(task, clock.now, "http://x")
+    assert (shown["starttime"] != "0", shown["endtime"], shown["postprocessendtime"]) == (True, "0", "0")
     film.data, film.drawn_at = b"film", clock.now
     assert task.status(clock.now) == "task_output_full"
     clock.now += 5
