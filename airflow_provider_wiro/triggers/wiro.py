@@ -14,6 +14,7 @@ from airflow_provider_wiro.waiting import REFUSED, TIMEOUT, Wait, log_not_stoppe
 
 # Airflow states of a task instance that nobody works on any more.
 _OVER = frozenset({"success", "failed", "skipped", "upstream_failed", "removed"})
+_STOP_PATIENCE = 25.0  # seconds; Airflow means to give 30
 # A task that stops a remote task must not be forgotten by the event loop before it is done.
 _stopping: set[asyncio.Task[None]] = set()
 
@@ -105,11 +106,17 @@ class WiroTaskTrigger(BaseTrigger):
         """Stop the remote task if somebody has really ended the Airflow task."""
         if not self.cancel_on_kill:
             return
-        # Airflow 3.3 cancels this coroutine a second time after about one second.
         stopping = asyncio.create_task(self._stop())
         _stopping.add(stopping)
         stopping.add_done_callback(_stopping.discard)
-        await asyncio.shield(stopping)
+        give_up_at = time.monotonic() + _STOP_PATIENCE
+        while not stopping.done():
+            try:
+                await asyncio.shield(stopping)
+            except asyncio.CancelledError:
+                # Airflow 3.3 cancels this coroutine again about every second. Once it returns, the task's log is closed.
+                if time.monotonic() > give_up_at:
+                    raise
 
     async def _stop(self) -> None:
         from airflow_provider_wiro.hooks.wiro import WiroHook

@@ -19,6 +19,30 @@ CANARY_SECRET = "canary-secret-9b7e40"
 DAGS = Path(__file__).with_name("dags")
 
 
+COUNT = 20
+FAILS, IS_CANCELLED, IS_SLOW = 3, 7, 0
+ENDINGS = ["A kite over dunes", "A kite that tears [wiro:fail]", "A kite let go [wiro:cancel]"]
+AWKWARD = [
+    "A sign that reads {{ braces }} and {% raw %} and {# a comment #}",
+    "Quotes ' \" ` and a backslash \\ and a tab\tand\na second line",
+    "Emoji 🦊🏳️‍🌈 beside Ünïcödé and 漢字",
+    "مدينة قديمة عند الغروب, with \u202emarks\u202c",
+    "x" * 1191 + " the end.",
+    "ends like a file.sql",
+]
+
+
+def twenty() -> list[tuple[str, str]]:
+    """Return prompt and ratio of twenty videos: real prompts where they are at hand, else our own."""
+    file = Path(__file__).parents[3] / "shared" / "prompts" / "vbench2_long.txt"
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    prompts = [line for line in lines if line.strip()][:COUNT] or [f"A boat of paper, take {n}" for n in range(COUNT)]
+    prompts[FAILS] += " [wiro:fail]"
+    prompts[IS_CANCELLED] += " [wiro:cancel]"
+    prompts[IS_SLOW] += " [wiro:slow=1200]"
+    return [(prompt, "9:16" if index % 2 else "16:9") for index, prompt in enumerate(prompts)]
+
+
 def connection(base_url: str, key: str | None = CANARY_KEY, secret: str | None = CANARY_SECRET) -> str:
     extra = {"api_secret": secret} if secret else {}
     return json.dumps({"conn_type": "wiro", "host": base_url, "password": key, "extra": extra})
@@ -104,6 +128,19 @@ def start(airflow: LocalAirflow) -> Callable[..., Run]:
         return Run(airflow.api, dag_id, conf)
 
     return trigger
+
+
+@pytest.fixture(scope="session")
+def long_runs(start: Callable[..., Run]) -> dict[str, Run]:
+    """The runs that take long, started together: the tests look at them when they have ended."""
+    return {
+        "three_tasks": start("three_tasks", rows=[{"prompt": prompt, "ratio": ratio} for prompt, ratio in twenty()]),
+        "one_task": start("one_task", prompts=[f"{prompt}, one_task" for prompt in ENDINGS]),
+        "sync_operator": start("sync_operator", prompts=[f"{prompt}, sync_operator" for prompt in ENDINGS]),
+        "refused": start("refused", prompts=["a", ""], resolutions=["480p", "4k"]),
+        "late": start("late"),
+        "awkward_prompts": start("awkward_prompts", prompts=AWKWARD, first=AWKWARD[0]),
+    }
 
 
 def runs_of(wiro: LocalWiro, prompt: str) -> list[dict[str, Any]]:

@@ -8,23 +8,13 @@ import pytest
 
 from airflow_provider_wiro.emulator import LocalWiro
 
-from .conftest import Run, runs_of
+from .conftest import AWKWARD, Run, runs_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
-AWKWARD = [
-    "A sign that reads {{ braces }} and {% raw %} and {# a comment #}",
-    "Quotes ' \" ` and a backslash \\ and a tab\tand\na second line",
-    "Emoji 🦊🏳️‍🌈 beside Ünïcödé and 漢字",
-    "مدينة قديمة عند الغروب, with \u202emarks\u202c",
-    "x" * 1190 + " the end.",
-    "ends like a file.sql",
-]
-
-
-def test_awkward_prompts_arrive_unchanged(start: Callable[..., Run], wiro: LocalWiro) -> None:
-    assert len(AWKWARD[4]) >= 1199
-    run = start("awkward_prompts", prompts=AWKWARD, first=AWKWARD[0])
+def test_awkward_prompts_arrive_unchanged(long_runs: dict[str, Run], wiro: LocalWiro) -> None:
+    assert len(AWKWARD[4]) == 1200
+    run = long_runs["awkward_prompts"]
     assert run.wait() == "success", run.failures()
     # expand, expand_kwargs and the decorator send each of them; the first also goes as a plain XCom and to another model.
     assert [len(runs_of(wiro, prompt)) for prompt in AWKWARD] == [5, 3, 3, 3, 3, 3]
@@ -42,10 +32,9 @@ def test_a_prompt_from_the_form_keeps_its_braces(start: Callable[..., Run], wiro
 
 
 @pytest.fixture(scope="module")
-def refused(start: Callable[..., Run]) -> Run:
-    run = start("refused", prompts=["a", ""], resolutions=["480p", "4k"])
-    assert run.wait() == "failed"
-    return run
+def refused(long_runs: dict[str, Run]) -> Run:
+    assert long_runs["refused"].wait() == "failed"
+    return long_runs["refused"]
 
 
 @pytest.mark.parametrize(

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from airflow_provider_wiro.emulator import LocalWiro
 
-from .conftest import Run, runs_of
+from .conftest import ENDINGS, Run, runs_of
 
 pytestmark = pytest.mark.integration
 
-GOOD, FAILED, CANCELLED = "A kite over dunes", "A kite that tears [wiro:fail]", "A kite let go [wiro:cancel]"
+GOOD, FAILED, CANCELLED = ENDINGS
 
 
 @pytest.fixture(scope="module", params=["one_task", "sync_operator"])
-def run(request: pytest.FixtureRequest, start: Callable[..., Run]) -> Run:
-    started = start(request.param, prompts=[f"{prompt}, {request.param}" for prompt in (GOOD, FAILED, CANCELLED)])
-    assert started.wait() == "failed"
-    return started
+def run(request: pytest.FixtureRequest, long_runs: dict[str, Run]) -> Run:
+    assert long_runs[request.param].wait() == "failed"
+    return long_runs[request.param]
 
 
 @pytest.mark.timeout(300)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +12,19 @@ import pytest
 
 from airflow_provider_wiro.emulator import LocalWiro
 
-from .conftest import Run, runs_of
+from .conftest import COUNT, FAILS, IS_CANCELLED, IS_SLOW, Run, runs_of, twenty
 
 pytestmark = pytest.mark.integration
 
-COUNT = 20
-FAILS, IS_CANCELLED, IS_SLOW = 3, 7, 0
-
-
 @pytest.fixture(scope="module")
 def prompts() -> list[str]:
-    """Real prompts where they are at hand, else our own."""
-    file = Path(__file__).parents[3] / "shared" / "prompts" / "vbench2_long.txt"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    chosen = [line for line in lines if line.strip()][:COUNT] or [f"A boat of paper, take {n}" for n in range(COUNT)]
-    chosen[FAILS] += " [wiro:fail]"
-    chosen[IS_CANCELLED] += " [wiro:cancel]"
-    chosen[IS_SLOW] += " [wiro:slow=1200]"
-    return chosen
+    return [prompt for prompt, _ in twenty()]
 
 
 @pytest.fixture(scope="module")
-def run(start: Callable[..., Run], prompts: list[str]) -> Run:
-    rows = [{"prompt": prompt, "ratio": "9:16" if index % 2 else "16:9"} for index, prompt in enumerate(prompts)]
-    started = start("three_tasks", rows=rows)
-    assert started.wait() == "failed"
-    return started
+def run(long_runs: dict[str, Run]) -> Run:
+    assert long_runs["three_tasks"].wait() == "failed"
+    return long_runs["three_tasks"]
 
 
 @pytest.mark.timeout(300)

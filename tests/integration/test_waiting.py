@@ -94,13 +94,14 @@ def test_a_killed_task_stops_its_remote_task(start: Callable[..., Run], wiro: Lo
     assert ended, {word: status_of(wiro, f"{word} [wiro:hang]") for word in stopped}
     assert status_of(wiro, "two [wiro:hang]") != "task_cancel"
     assert status_of(wiro, "three [wiro:hang]") != "task_cancel"
-    assert "is stopped (cancelled): it is not billed" in run.log("operator")
+    told = "is stopped (cancelled): it is not billed"
+    assert until(lambda: all(told in run.log(task_id) for task_id in ("operator", "sensor", "on_worker")), 10)
     run.mark("mapped", "failed", 0)
     run.wait()
 
 
-def test_a_deadline_stops_or_leaves_the_remote_task_as_asked(start: Callable[..., Run], wiro: LocalWiro) -> None:
-    run = start("late")
+def test_a_deadline_stops_or_leaves_the_remote_task_as_asked(long_runs: dict[str, Run], wiro: LocalWiro) -> None:
+    run = long_runs["late"]
     assert run.wait() == "failed"
     instances = run.instances()
     # Stopped: not billed, so each retry orders anew.
