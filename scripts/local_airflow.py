@@ -85,6 +85,11 @@ class LocalAirflow:
             raise RuntimeError("Airflow has not been started")
         return self._api
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The environment of its processes, for a command that is to mean this Airflow."""
+        return dict(self._env)
+
     def __enter__(self) -> Self:
         self.start()
         return self

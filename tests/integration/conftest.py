@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,12 +14,14 @@ import pytest
 from airflow_provider_wiro.emulator import LocalWiro
 from scripts.airflow_api import AirflowApi
 from scripts.local_airflow import LocalAirflow
+from tests.readme import snippets
 
 CANARY_KEY = "canary-key-6f1d2c"
 CANARY_SECRET = "canary-secret-9b7e40"
 DAGS = Path(__file__).with_name("dags")
 
 
+README_DAGS = ("clips", "poster", "postcard")
 COUNT = 20
 FAILS, IS_CANCELLED, IS_SLOW = 3, 7, 0
 ENDINGS = ["A kite over dunes", "A kite that tears [wiro:fail]", "A kite let go [wiro:cancel]"]
@@ -73,8 +76,13 @@ def airflow(wiro: LocalWiro, home: Path, videos: Path) -> Iterator[LocalAirflow]
         "AIRFLOW_CONN_WIRO_HALF": connection(wiro.base_url, key=None),
         "AIRFLOW_CONN_WIRO_UNREACHABLE": connection("http://127.0.0.1:9/v1"),
     }
-    with LocalAirflow(home, DAGS, env) as running:
-        running.api.wait_for_dag("form")
+    dags = home / "dags"
+    shutil.copytree(DAGS, dags, ignore=shutil.ignore_patterns("__pycache__"))
+    for number, snippet in enumerate(snippets("python")):
+        (dags / f"readme_{number}.py").write_text(snippet.replace("/tmp/wiro-videos", str(videos)), encoding="utf-8")
+    with LocalAirflow(home, dags, env) as running:
+        for dag_id in ("form", *README_DAGS):
+            running.api.wait_for_dag(dag_id)
         assert running.api.import_errors() == []
         yield running
 
@@ -139,6 +147,7 @@ def long_runs(start: Callable[..., Run]) -> dict[str, Run]:
         "sync_operator": start("sync_operator", prompts=[f"{prompt}, sync_operator" for prompt in ENDINGS]),
         "refused": start("refused", prompts=["a", ""], resolutions=["480p", "4k"]),
         "late": start("late"),
+        **{dag_id: start(dag_id) for dag_id in README_DAGS},
         "awkward_prompts": start("awkward_prompts", prompts=AWKWARD, first=AWKWARD[0]),
     }
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -123,8 +124,13 @@ def test_a_secret_with_odd_characters_signs_requests(make_client: Callable[..., 
 
 def test_nonces_increase_and_never_repeat_over_threads() -> None:
     nonces = Nonces()
-    with ThreadPoolExecutor(8) as pool:
-        taken = list(pool.map(lambda _: [int(nonces()) for _ in range(2_000)], range(8)))
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads change in the midst of things, not only now and then
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            taken = list(pool.map(lambda _: [int(nonces()) for _ in range(2_000)], range(8)))
+    finally:
+        sys.setswitchinterval(interval)
 
     for one_thread in taken:
         assert all(later > earlier for earlier, later in zip(one_thread, one_thread[1:], strict=False))
