@@ -19,9 +19,9 @@
     │   └── WiroTaskTimeoutError     it did not end within `timeout`
     └── WiroOutputError              the task succeeded, and its files cannot be had
 
-Every error carries ``code``, ``http_status`` and ``wiro_task_id`` where they are known, says in ``retryable`` whether the
-same call may pass later, and its text ends with what to do. ``AirflowException`` is the root because Airflow's ``soft_fail``
-looks for it. This module is the only thing below the hook that imports Airflow.
+Every error carries ``code``, ``http_status`` and ``wiro_task_id`` where they are known, says in ``retryable`` whether
+the same call may pass later, and its text ends with what to do. ``AirflowException`` is the root because Airflow's
+``soft_fail`` looks for it. This module is the only thing below the hook that imports Airflow.
 """
 
 from __future__ import annotations
@@ -114,8 +114,8 @@ class WiroAuthenticationError(WiroAPIError):
     """Wiro refused the credentials (HTTP 401, codes 98 and 99)."""
 
     default_advice = (
-        "Check the fields 'API key' and 'API secret' of the connection, and that the project's kind (signature or key only) "
-        "and its allowed addresses fit; `airflow connections test` tries them without spending anything."
+        "Check the fields 'API key' and 'API secret' of the connection, and that the project's kind (signature or key "
+        "only) and its allowed addresses fit; `airflow connections test` tries them without spending anything."
     )
 
 
@@ -133,8 +133,8 @@ class WiroBusyError(WiroAPIError):
 
     default_retryable = True
     default_advice = (
-        "Nothing was accepted or billed: a retry submits it. Use an Airflow pool to keep fewer tasks in flight, or raise the "
-        "balance (Wiro allows a tenth of it, in dollars, as concurrent tasks up to $250)."
+        "Nothing was accepted or billed: a retry submits it. Use an Airflow pool to keep fewer tasks in flight, or "
+        "raise the balance (Wiro allows a tenth of it, in dollars, as concurrent tasks up to $250)."
     )
 
     def __init__(self, message: str, *, retry_after: float | None = None, **facts: object) -> None:
@@ -168,8 +168,9 @@ class WiroRunUnknownError(WiroConnectionError):
 
     default_retryable = False
     default_advice = (
-        "It is not known whether the run was accepted, so it is not sent again: look for it in the project's newest tasks at "
-        "Wiro. If it is there, fetch it with WiroTaskSensor and WiroFetchOutputsOperator; if it is not, clear this task."
+        "It is not known whether the run was accepted, so it is not sent again: look for it in the project's newest "
+        "tasks at Wiro. If it is there, fetch it with WiroTaskSensor and WiroFetchOutputsOperator; if not, clear this "
+        "task."
     )
 
 
@@ -199,8 +200,8 @@ class WiroOutputError(WiroError):
 
     default_retryable = True
     default_advice = (
-        "The task is paid and its files stay at Wiro for a limited time: run WiroFetchOutputsOperator for this task id, do "
-        "not submit again."
+        "The task is paid and its files stay at Wiro for a limited time: run WiroFetchOutputsOperator for this task "
+        "id, do not submit again."
     )
 
 

@@ -1,8 +1,8 @@
 """From the CDN to storage: the files of a task, whole and verified, and the manifest that says so.
 
-A file is first written to this machine while it is hashed, then published in one step: an atomic rename on a local disk, one
-upload to an object store. The manifest beside the files is written last, so whoever finds it finds whole files, and a
-second fetch of the same task asks nobody for anything. Names are made here, never taken from the server.
+A file is first written to this machine while it is hashed, then published in one step: an atomic rename on a local
+disk, one upload to an object store. The manifest beside the files is written last, so whoever finds it finds whole
+files, and a second fetch of the same task asks nobody for anything. Names are made here, never taken from the server.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import mimetypes
 import os
 import re
 import tempfile
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import requests
 from airflow.sdk import ObjectStoragePath
@@ -39,13 +39,15 @@ def read_manifest(destination: str, wiro_task_id: str) -> dict[str, Any] | None:
     :param wiro_task_id: the task.
     :return: what :func:`fetch` returned then, or ``None``.
     """
-    path = ObjectStoragePath(destination) / f"{_safe(wiro_task_id)}.json"
+    path = _folder(destination, wiro_task_id) / f"{_safe(wiro_task_id)}.json"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:  # `read_text` passes by the store that Airflow has attached
+            manifest = json.load(file)
         whole = all(ObjectStoragePath(file["uri"]).stat().st_size == file["size"] for file in manifest["files"])
-    except (OSError, ValueError, KeyError, TypeError):
+        ours = manifest["wiro_task_id"] == wiro_task_id
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return {**manifest, "manifest": _uri(path)} if whole and manifest["wiro_task_id"] == wiro_task_id else None
+    return {**manifest, "manifest": _uri(path)} if whole and ours else None
 
 
 def fetch(
@@ -58,18 +60,20 @@ def fetch(
     """Store the outputs of a task that has succeeded.
 
     :param task: the task.
-    :param destination: folder: a local path, or an address that Airflow's object storage understands, with its connection
-        (``s3://aws_default@bucket/videos``).
+    :param destination: folder: a local path, or an address that Airflow's object storage understands, with its
+        connection (``s3://aws_default@bucket/videos``).
     :param facts: what the task is known by; goes into the manifest and into what is returned.
     :param log: gets a line for each file.
     :param read_again: reads the task once more: the address of an output expires.
-    :return: `facts`, ``files`` (a list of ``uri``, ``name``, ``size`` in bytes, ``sha256``, ``content_type``) and ``manifest``
-        (its address).
+    :return: `facts`, ``files`` (a list of ``uri``, ``name``, ``size`` in bytes, ``sha256``, ``content_type``) and
+        ``manifest`` (its address).
     :raises WiroOutputError: the task has no outputs, a file cannot be had whole, or the folder cannot be written.
     """
     if not task.outputs:
-        raise WiroOutputError("The task succeeded and lists no outputs.", wiro_task_id=task.wiro_task_id, retryable=False)
-    folder = ObjectStoragePath(destination)
+        raise WiroOutputError(
+            "The task succeeded and lists no outputs.", wiro_task_id=task.wiro_task_id, retryable=False
+        )
+    folder = _folder(destination, task.wiro_task_id)
     names = [_name(task.wiro_task_id, index, output, len(task.outputs)) for index, output in enumerate(task.outputs)]
     files = []
     with tempfile.TemporaryDirectory(prefix="wiro-") as staging:
@@ -82,7 +86,7 @@ def fetch(
             log.info("Stored %s (%d bytes) at %s", name, facts_of_file["size"], _uri(path))
         manifest = {**facts, "inputs": dict(task.inputs), "files": files}
         staged = Path(staging) / f"{_safe(task.wiro_task_id)}.json"
-        staged.write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        staged.write_bytes(_json(manifest))
         path = folder / staged.name
         _publish(staged, path, task.wiro_task_id)
     return {**facts, "files": files, "manifest": _uri(path)}
@@ -92,7 +96,11 @@ def _obtain(task: WiroTask, index: int, staged: Path, read_again: Callable[[], W
     """Write one output to a local file; return its size, hash and type."""
     output = task.outputs[index]
     if output.url is None:
-        content = json.dumps(output.content, ensure_ascii=False, indent=2).encode()
+        if output.content is None:
+            raise WiroOutputError(
+                "An output has neither address nor content.", wiro_task_id=task.wiro_task_id, retryable=False
+            )
+        content = _json(output.content)
         staged.write_bytes(content)
         return _facts(len(content), hashlib.sha256(content).hexdigest(), "application/json")
 
@@ -117,7 +125,7 @@ def _obtain(task: WiroTask, index: int, staged: Path, read_again: Callable[[], W
 
 def _download(output: WiroOutput, staged: Path, wiro_task_id: str) -> dict[str, Any]:
     url = output.url or ""
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not re.match(r"https?://[^/\s]", url):
         raise WiroOutputError("An output's address is not http or https.", wiro_task_id=wiro_task_id, retryable=False)
     digest, size = hashlib.sha256(), 0
     try:
@@ -125,6 +133,7 @@ def _download(output: WiroOutput, staged: Path, wiro_task_id: str) -> dict[str, 
             # Nothing of the API connection goes to the CDN, nor what a ~/.netrc may hold for its host.
             session.trust_env = False
             session.proxies = requests.utils.get_environ_proxies(url)
+            session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
             with session.get(url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=_TIMEOUTS) as response:
                 _check_answer(response, wiro_task_id)
                 with staged.open("wb") as file:
@@ -133,7 +142,7 @@ def _download(output: WiroOutput, staged: Path, wiro_task_id: str) -> dict[str, 
                         size += len(block)
                         file.write(block)
                 announced = output.size if output.size is not None else response.headers.get("Content-Length")
-    except requests.exceptions.RequestException as error:
+    except (requests.exceptions.RequestException, ValueError) as error:
         raise WiroOutputError(f"The download broke: {type(error).__name__}.", wiro_task_id=wiro_task_id) from error
     except OSError as error:
         raise WiroOutputError(f"This machine cannot hold the file: {error}.", wiro_task_id=wiro_task_id) from error
@@ -141,6 +150,10 @@ def _download(output: WiroOutput, staged: Path, wiro_task_id: str) -> dict[str, 
         raise WiroOutputError(
             f"The file has {size} bytes, and Wiro announces {announced}.", wiro_task_id=wiro_task_id
         )
+    with staged.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if not start or start.startswith((b"<!doctype html", b"<html")):
+        raise WiroOutputError("The file is empty or a page of HTML.", wiro_task_id=wiro_task_id)
     return _facts(size, digest.hexdigest(), output.content_type)
 
 
@@ -164,7 +177,7 @@ def _publish(staged: Path, path: ObjectStoragePath, wiro_task_id: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.protocol in ("file", "local", ""):
-            part = Path(f"{path.path}.part")
+            part = Path(f"{path.path}.{uuid.uuid4().hex}.part")  # another try may be at it, too
             try:
                 path.fs.put_file(str(staged), str(part))
                 os.replace(part, path.path)
@@ -179,6 +192,25 @@ def _publish(staged: Path, path: ObjectStoragePath, wiro_task_id: str) -> None:
         ) from error
     if stored != staged.stat().st_size:
         raise WiroOutputError(f"{_uri(path)} has {stored} bytes after writing.", wiro_task_id=wiro_task_id)
+
+
+def _folder(destination: str, wiro_task_id: str) -> ObjectStoragePath:
+    try:
+        folder = ObjectStoragePath(destination)
+        folder.fs  # noqa: B018  (names the store, or says that nobody knows it)
+    except Exception as error:  # every store has errors of its own
+        raise WiroOutputError(
+            f"destination is {destination!r}, which cannot be used: {type(error).__name__}: {error}.",
+            wiro_task_id=wiro_task_id,
+            retryable=False,
+        ) from error
+    return folder
+
+
+def _json(content: Any) -> bytes:
+    # Half of a surrogate pair has no UTF-8; escaped with a backslash, it is JSON all the same.
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    return text.encode(errors="backslashreplace")
 
 
 def _facts(size: int, sha256: str, content_type: str) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 PROVIDER_INFO: dict[str, Any] = {
     "package-name": "airflow-provider-wiro",
     "name": "Wiro AI",
-    "description": "Order videos and other generated media at `Wiro <https://wiro.ai>`__, wait for them without holding a "
-    "worker, and store them.",
+    "description": "Order videos and other generated media at `Wiro <https://wiro.ai>`__, wait for them without "
+    "holding a worker, and store them.",
     "integrations": [
         {
             "integration-name": "Wiro AI",

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 class DataFromOtherTasks:
     """For operators: keeps Airflow from rendering what `expand_kwargs` brings from another task.
 
-    Airflow renders no value that comes by `expand` or as a plain XCom. By `expand_kwargs`, Airflow 3.3 does, so that braces in
-    a prompt from a table would be lost or would run. See ``docs/airflow-quirks.md``.
+    Airflow renders no value that comes by `expand` or as a plain XCom. By `expand_kwargs`, Airflow 3.3 does, so that
+    braces in a prompt from a table would be lost or would run. See ``docs/airflow-quirks.md``.
     """
 
     def _do_render_template_fields(

@@ -49,8 +49,8 @@ class Log(Protocol):
 def default_deferrable() -> bool:
     """Return what the environment says of Airflow's ``[operators] default_deferrable``, else True.
 
-    Airflow ships False and writes it into every ``airflow.cfg`` that it generates, so that a file cannot tell what somebody
-    decided from what nobody did; and False holds a worker for every waiting video.
+    Airflow ships False and writes it into every ``airflow.cfg`` that it generates, so that a file cannot tell what
+    somebody decided from what nobody did; and False holds a worker for every waiting video.
     """
     if "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" not in os.environ:
         return True
@@ -183,9 +183,10 @@ def read_event(event: Any) -> tuple[str, str]:
     """
     payload = event if isinstance(event, Mapping) else {}
     wiro_task_id, word = payload.get("wiro_task_id"), payload.get("status")
-    if not isinstance(wiro_task_id, str) or word not in {*(outcome.value for outcome in Outcome), TIMEOUT, REFUSED}:
+    words = {*(outcome.value for outcome in Outcome), TIMEOUT, REFUSED}
+    if not isinstance(wiro_task_id, str) or not isinstance(word, str) or word not in words:
         raise WiroConfigurationError(f"The trigger's event {event!r} is not one of WiroTaskTrigger's.")
-    return wiro_task_id, str(word)
+    return wiro_task_id, word
 
 
 def submitted(wiro_task_id: str, model: str) -> dict[str, Any]:
@@ -204,7 +205,10 @@ def describe(task: WiroTask, known: Mapping[str, Any] | None = None) -> dict[str
     :param known: what was returned when it was submitted, for what the answer leaves out.
     """
     known = known or {}
-    created = task.created_at and pendulum.from_timestamp(task.created_at).to_iso8601_string()
+    try:
+        created = pendulum.from_timestamp(task.created_at).to_iso8601_string() if task.created_at else None
+    except (ValueError, OverflowError):
+        created = None
     return {
         "wiro_task_id": task.wiro_task_id,
         "model": task.model or known.get("model"),

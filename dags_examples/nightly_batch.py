@@ -87,7 +87,8 @@ with DAG(
         if fetched:
             folder = ObjectStoragePath(fetched[0]["manifest"]).parent
             manifest = folder / f"batch-{re.sub(r'[^A-Za-z0-9_-]', '_', run_id)}.json"
-            manifest.write_text(json.dumps({**report, "tasks": fetched}, indent=2))
+            with manifest.open("w") as file:
+                json.dump({**report, "tasks": fetched}, file, indent=2)
             report |= {"folder": str(folder), "manifest": str(manifest)}
         outlet_events[nightly_videos].extra = report
         return report

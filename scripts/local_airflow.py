@@ -1,7 +1,7 @@
 """A whole Airflow on this machine, for as long as a ``with`` block lasts.
 
-SQLite, the LocalExecutor and the four components (api-server, scheduler, dag-processor, triggerer), each a
-process of its own that writes into ``HOME/run/NAME.log``. Everybody is an admin, and only the loopback is
+SQLite, the LocalExecutor and the components (api-server, scheduler, dag-processor, triggerer), each a process
+of its own that writes into ``HOME/run/NAME.log``. Everybody is an admin, and only the loopback is
 listened on: for trying things out and for tests, never for anything else.
 """
 
@@ -15,7 +15,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,11 +32,17 @@ HOST = "127.0.0.1"
 AIRFLOW = (sys.executable, "-m", "airflow")
 
 # The tasks' log files lie on the same disk, so nobody has to serve them.
+#
+# What people ask and what tasks ask is answered by two processes. Airflow writes its audit log on the event
+# loop: in a single process, a click in the browser waits there for SQLite's lock while the task's request
+# that holds it waits for the loop, until one of them gives up after seconds, and the click or the task
+# fails.
 COMPONENTS = {
-    "api-server": (),
-    "scheduler": ("--skip-serve-logs",),
-    "dag-processor": (),
-    "triggerer": ("--skip-serve-logs",),
+    "api-server": ("api-server", "--apps", "core"),
+    "execution-api": ("api-server", "--apps", "execution"),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer", "--skip-serve-logs"),
 }
 
 
@@ -75,6 +81,7 @@ class LocalAirflow:
         self._extra_env = dict(env or {})
         self._preferred_port = port
         self._timeout = timeout
+        self._execution_port = 0
         self._env: dict[str, str] = {}
         self._api: AirflowApi | None = None
 
@@ -124,20 +131,22 @@ class LocalAirflow:
             self._api.close()
             self._api = None
         # a task that is just ending tells the api-server, and insists
-        return self.processes.stop(last=("api-server", "watchdog"))
+        return self.processes.stop(last=("api-server", "execution-api", "watchdog"))
 
     def launch(self, component: str) -> None:
         """Start a component, the first time or again after :meth:`kill`.
 
-        :param component: ``api-server``, ``scheduler``, ``dag-processor`` or ``triggerer``.
+        :param component: one of :data:`COMPONENTS`.
         """
-        command = [*AIRFLOW, component, *COMPONENTS[component]]
-        self.processes.start(component, command, env=self._env, cwd=self.home)
+        env = self._env
+        if component == "execution-api":
+            env = {**env, "AIRFLOW__API__PORT": str(self._execution_port)}
+        self.processes.start(component, [*AIRFLOW, *COMPONENTS[component]], env=env, cwd=self.home)
 
     def kill(self, component: str) -> None:
         """Kill a component and its children at once, as a crash would.
 
-        :param component: ``api-server``, ``scheduler``, ``dag-processor`` or ``triggerer``.
+        :param component: one of :data:`COMPONENTS`.
         """
         self.processes.kill(component)
 
@@ -150,10 +159,11 @@ class LocalAirflow:
         return f"{self.url}/dags/{dag_id}/runs/{quote(run_id, safe='')}"
 
     def _configure(self) -> None:
-        api_port, *log_ports = free_ports(3, self._preferred_port)
-        self.url = f"http://{HOST}:{api_port}"
+        ports = free_ports(4, self._preferred_port)
+        self._execution_port = ports[1]
+        self.url = f"http://{HOST}:{ports[0]}"
         self._api = AirflowApi(self.url)
-        settings = _settings(self.home, self.dags_folder, self.url, api_port, log_ports)
+        settings = _settings(self.home, self.dags_folder, ports)
         self._env = child_environment(os.environ, settings, self._extra_env)
 
     def _migrate(self) -> None:
@@ -187,6 +197,9 @@ class LocalAirflow:
             report = self.api.health()
         except requests.RequestException:
             return ["api-server"]
+        with socket.socket() as probe:
+            if probe.connect_ex((HOST, self._execution_port)):
+                return ["execution-api"]
         return [
             part for part in ("scheduler", "dag_processor", "triggerer") if not _beats(report, part, since)
         ]
@@ -251,17 +264,18 @@ def child_environment(
     return {**kept, **proxies, "PYTHONUNBUFFERED": "1", **settings, **extra}
 
 
-def _settings(home: Path, dags_folder: Path, url: str, api_port: int, log_ports: list[int]) -> dict[str, str]:
+def _settings(home: Path, dags_folder: Path, ports: Sequence[int]) -> dict[str, str]:
     keys = _secrets(home / "secrets.json")
+    api, execution_api, trigger_logs, worker_logs = map(str, ports)
     settings = {
-        "API__BASE_URL": url,
+        "API__BASE_URL": f"http://{HOST}:{api}",
         "API__HOST": HOST,
-        "API__PORT": str(api_port),
+        "API__PORT": api,
         "API__SECRET_KEY": keys["api"],
         "API__WORKERS": "1",
         "API_AUTH__JWT_SECRET": keys["jwt"],
         "CORE__DAGS_FOLDER": str(dags_folder),
-        "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
+        "CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{execution_api}/execution/",
         "CORE__EXECUTOR": "LocalExecutor",
         "CORE__FERNET_KEY": keys["fernet"],
         # a laptop's full name may need a name server that does not answer
@@ -275,8 +289,8 @@ def _settings(home: Path, dags_folder: Path, url: str, api_port: int, log_ports:
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         # nobody listens there: another Airflow's log server must not be asked instead
-        "LOGGING__TRIGGER_LOG_SERVER_PORT": str(log_ports[0]),
-        "LOGGING__WORKER_LOG_SERVER_PORT": str(log_ports[1]),
+        "LOGGING__TRIGGER_LOG_SERVER_PORT": trigger_logs,
+        "LOGGING__WORKER_LOG_SERVER_PORT": worker_logs,
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
         "USAGE_DATA_COLLECTION__ENABLED": "False",

@@ -1,7 +1,7 @@
 """Signing: how a request proves which project it comes from.
 
-Two kinds of project exist, and the kind is fixed when a project is made (Wiro's documentation): *signature* projects send
-``x-api-key``, ``x-nonce`` and ``x-signature``; *key only* projects send ``x-api-key`` alone.
+Two kinds of project exist, and the kind is fixed when a project is made (Wiro's documentation): *signature* projects
+send ``x-api-key``, ``x-nonce`` and ``x-signature``; *key only* projects send ``x-api-key`` alone.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import time
 
 import requests
 from requests.auth import AuthBase
+
+from airflow_provider_wiro.exceptions import WiroConfigurationError
 
 
 def sign(api_key: str, api_secret: str, nonce: str) -> str:
@@ -40,6 +42,7 @@ class Nonces:
         self._lock = threading.Lock()
 
     def __call__(self) -> str:
+        """Return the next one, as text."""
         with self._lock:
             self._last = max(self._last + 1, time.time_ns() // 1_000)
             return str(self._last)
@@ -60,6 +63,12 @@ class WiroAuth(AuthBase):
         self._api_secret = api_secret
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Add the headers; `requests` calls this.
+
+        :raises WiroConfigurationError: the key is not what a header can carry.
+        """
+        if not self._api_key.isascii() or not self._api_key.isprintable():
+            raise WiroConfigurationError("The API key has a character that no header can carry. Nothing was sent.")
         request.headers["x-api-key"] = self._api_key
         if self._api_secret is not None:
             nonce = _nonces()
@@ -69,8 +78,9 @@ class WiroAuth(AuthBase):
 
     def redact(self, text: str) -> str:
         """Return `text` without the key and the secret: a server may quote them in what it answers."""
-        for secret in (self._api_secret, self._api_key):
-            if secret and len(secret) > 5:  # a shorter one is no credential, and would garble every text
+        # The longer one first: it may begin with the shorter one.
+        for secret in sorted((self._api_secret or "", self._api_key), key=len, reverse=True):
+            if len(secret) > 5:  # a shorter one is no credential, and would garble every text
                 text = text.replace(secret, "***")
         return text
 

@@ -6,12 +6,12 @@ refusals (Wiro's documentation), so ``result`` decides. Redirects are never foll
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from ssl import SSLCertVerificationError
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -21,7 +21,7 @@ from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyErr
 
 from airflow_provider_wiro.api.auth import WiroAuth
 from airflow_provider_wiro.api.refusals import refusal
-from airflow_provider_wiro.api.tasks import Outcome, QUEUED_STATUSES, RunReceipt, TaskPage, WiroTask
+from airflow_provider_wiro.api.tasks import QUEUED_STATUSES, Outcome, RunReceipt, TaskPage, WiroTask, whole_number
 from airflow_provider_wiro.exceptions import (
     WiroAPIError,
     WiroBusyError,
@@ -48,6 +48,11 @@ MAY_RESEND: Mapping[str, bool] = {
 }
 
 _STOP_ROUNDS = 3
+# OpenSSL's words for a handshake that did not come about.
+_HANDSHAKE = re.compile(
+    "CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|UNSUPPORTED_PROTOCOL|NO_PROTOCOLS_AVAILABLE|HANDSHAKE_FAILURE"
+    "|HTTP_REQUEST"
+)
 
 
 class WiroClient:
@@ -141,8 +146,8 @@ class WiroClient:
             answer = self._post("Task/List", body)
         except WiroNotFoundError:  # "There is no task yet.": a project without tasks
             return TaskPage((), 0)
-        total = answer.get("total")
-        return TaskPage(_tasks(answer), int(str(total)) if str(total).isdigit() else None)
+        total = whole_number(answer.get("total"))
+        return TaskPage(_tasks(answer), total if total is not None and total >= 0 else None)
 
     def cancel(self, wiro_task_id: str) -> None:
         """Cancel a task that is still queued; Wiro refuses it later (code 1)."""
@@ -163,15 +168,9 @@ class WiroClient:
         for _ in range(_STOP_ROUNDS):
             if task.outcome is not Outcome.RUNNING:
                 break
-            first, second = (self.cancel, self.kill) if task.status in QUEUED_STATUSES else (self.kill, self.cancel)
-            try:
-                first(wiro_task_id)
-            except WiroAPIError:
-                # It moved on between the look and the call.
-                try:
-                    second(wiro_task_id)
-                except WiroAPIError:
-                    self._sleep(0.3)
+            ways = (self.cancel, self.kill) if task.status in QUEUED_STATUSES else (self.kill, self.cancel)
+            if not any(_granted(way, wiro_task_id) for way in ways):
+                self._sleep(0.3)
             task = self.get_task(wiro_task_id)
         return task
 
@@ -244,25 +243,32 @@ class WiroClient:
         files: Mapping[str, str | Path] | None = None,
         session: requests.Session | None = None,
     ) -> dict[str, Any]:
-        url = f"{self.base_url}/{path or endpoint}"
         is_run = endpoint == "Run"
+        session = session or self._session
         with ExitStack() as opened:
             content = _content(body, files, opened)
+            request = requests.Request("POST", f"{self.base_url}/{path or endpoint}", auth=self._auth, **content)
             try:
-                response = (session or self._session).post(
-                    url, auth=self._auth, timeout=self._timeouts, allow_redirects=False, **content
-                )
-            except requests.exceptions.RequestException as error:
+                prepared = session.prepare_request(request)
+                url = str(prepared.url)
+                settings: Any = session.merge_environment_settings(url, {}, None, None, None)
+                adapter = session.get_adapter(url)
+            except (requests.exceptions.RequestException, ValueError, TypeError) as error:
+                # Its text may quote a header, and so the key.
+                raise WiroConfigurationError(
+                    f"{endpoint}: the request to {self.base_url!r} cannot be made ({type(error).__name__}). "
+                    "Nothing was sent."
+                ) from None
+            try:
+                # The adapter, not the session: no redirect is followed, or even looked at.
+                response = adapter.send(prepared, timeout=self._timeouts, **settings)
+                response.content  # noqa: B018  (reads the answer, while the files are open and errors are ours)
+            except (requests.exceptions.RequestException, ValueError) as error:
                 raise self._no_answer(error, endpoint, is_run) from None
         return self._read(response, endpoint, is_run)
 
-    def _no_answer(self, error: requests.exceptions.RequestException, endpoint: str, is_run: bool) -> WiroError:
+    def _no_answer(self, error: Exception, endpoint: str, is_run: bool) -> WiroError:
         host = urlsplit(self.base_url).netloc
-        if isinstance(error, (ValueError, requests.exceptions.InvalidJSONError)):
-            # Its text may quote a header, and so the key.
-            return WiroConfigurationError(
-                f"{endpoint}: the request to {self.base_url!r} cannot be made ({type(error).__name__}). Nothing was sent."
-            )
         what = self._auth.redact(f"{type(error).__name__}: {error}")
         if _never_sent(error):
             return WiroConnectionError(f"{endpoint}: no connection to {host} ({what}). Nothing was sent.")
@@ -272,7 +278,7 @@ class WiroClient:
     def _read(self, response: requests.Response, endpoint: str, is_run: bool) -> dict[str, Any]:
         status = response.status_code
         if 300 <= status < 400:
-            target = urlsplit(response.headers.get("Location", "")).netloc or "another address"
+            target = re.sub(r"^\w+://|[/?#].*$", "", response.headers.get("Location", "")) or "another address"
             raise WiroConfigurationError(
                 f"{endpoint}: {self.base_url} redirects to {target}; signed requests are never redirected.",
                 http_status=status,
@@ -280,7 +286,7 @@ class WiroClient:
             )
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = None
         is_envelope = isinstance(answer, dict) and ("result" in answer or "errors" in answer)
         if is_envelope and answer.get("result") is True and status == 200:
@@ -298,14 +304,26 @@ class WiroClient:
         )
 
 
-def _never_sent(error: requests.exceptions.RequestException) -> bool:
+def _never_sent(error: Exception) -> bool:
     """Tell whether the request certainly did not reach a server: no name, no connection, no trust, no proxy."""
     cause = error.args[0] if error.args else None
     reason = getattr(cause, "reason", cause)
     if isinstance(reason, (NewConnectionError, ConnectTimeoutError, ProxyError)):
         return True
     # Any other TLS error may have come while the answer was read.
-    return isinstance(reason, SSLError) and any(isinstance(arg, SSLCertVerificationError) for arg in reason.args)
+    words = [str(getattr(arg, "reason", "")) for arg in reason.args] if isinstance(reason, SSLError) else []
+    return any(_HANDSHAKE.search(word) for word in words)
+
+
+def _granted(way: Callable[[str], None], wiro_task_id: str) -> bool:
+    """Ask for a stop; tell whether Wiro took it, or may have taken it."""
+    try:
+        way(wiro_task_id)
+    except WiroAPIError:
+        return False  # the task has moved on since the look
+    except WiroConnectionError:
+        pass
+    return True
 
 
 def _content(body: Mapping[str, Any], files: Mapping[str, str | Path] | None, opened: ExitStack) -> dict[str, Any]:

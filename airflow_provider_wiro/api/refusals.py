@@ -90,5 +90,5 @@ def _first(errors: Any) -> tuple[int, str]:
     entry = errors[0] if isinstance(errors, list) and errors else errors
     if isinstance(entry, Mapping):
         code = str(entry.get("code", "")).strip()
-        return (int(code) if code.isascii() and code.isdigit() else 0), str(entry.get("message") or "")
+        return (int(code) if re.fullmatch(r"[0-9]{1,6}", code) else 0), str(entry.get("message") or "")
     return 0, str(entry or "")

@@ -1,12 +1,13 @@
 """The Seedance models' inputs: what they are called, what they allow, and how they are sent.
 
-``ByteDance/text-to-video-seedance-v1`` follows the tool sheet. Its relatives follow Wiro's published n8n nodes (2026-03), which
-send no frame rate and spell the camera input ``cameraFixed`` for the *pro* models. Everything is sent as text, as the
-tool sheet does: ``"5"``, ``"24"``, ``"false"``.
+``ByteDance/text-to-video-seedance-v1`` follows the tool sheet. Its relatives follow Wiro's published n8n nodes
+(2026-03), which send no frame rate and spell the camera input ``cameraFixed`` for the *pro* models. Everything is sent
+as text, as the tool sheet does: ``"5"``, ``"24"``, ``"false"``.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,6 +20,7 @@ DEFAULT_MODEL = "ByteDance/text-to-video-seedance-v1"
 MAX_SEED = 2**32 - 1  # ByteDance's documentation of the model; -1 is "random" (tool sheet)
 
 _RATIOS = ("16:9", "4:3", "1:1", "3:4", "9:16", "21:9")
+_DIGITS = 18  # more than any input has; Python's own limit for text is an error of another kind
 _NO_VALUE = frozenset({"", "None", "null"})  # what a template makes of None
 
 
@@ -105,8 +107,8 @@ def wire_inputs(
     :param model: one of :data:`MODELS`.
     :param inputs: values by argument name (``camera_fixed``) or by name on the wire (``camerafixed``); text, whole
         numbers and booleans are taken where they are unambiguous; ``None`` leaves an optional input to Wiro.
-    :param unresolved: tells which values cannot be judged yet (templates, results of other tasks); they are passed over,
-        and left out of what is returned.
+    :param unresolved: tells which values cannot be judged yet (templates, results of other tasks); they are passed
+        over, and left out of what is returned.
     :return: name on the wire and text, for every input that has a value.
     :raises WiroInputError: the model or any value is not allowed; every fault is listed.
     """
@@ -176,7 +178,8 @@ def _by_argument(
 
 def _missing(spec: SeedanceModel, values: Mapping[str, Any]) -> list[str]:
     faults = []
-    has_frame = spec.first_frame and values.get("image_url") not in (None, "")
+    frame = values.get("image_url")
+    has_frame = spec.first_frame and not (frame is None or (isinstance(frame, str) and frame.strip() in _NO_VALUE))
     if values.get("prompt") is None and (spec.needs_prompt or not has_frame):
         faults.append("prompt is missing, allowed: the text of the video to make")
     if spec.needs_first_frame and not has_frame:
@@ -230,9 +233,9 @@ def _whole(value: Any) -> int | None:
     if isinstance(value, float):
         return int(value) if value.is_integer() else None
     if isinstance(value, int):
-        return value
+        return value if abs(value) < 10**_DIGITS else None
     text = value.strip() if isinstance(value, str) else ""
-    return int(text) if text.removeprefix("-").isascii() and text.removeprefix("-").isdigit() else None
+    return int(text) if re.fullmatch(rf"-?[0-9]{{1,{_DIGITS}}}", text) else None
 
 
 def _url(value: Any) -> str | None:
@@ -252,5 +255,8 @@ def _listed(options: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:
+        return "a number of thousands of digits"  # Python does not write them out
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -57,9 +57,9 @@ class Outcome(str, Enum):
 def outcome_of(status: str, pexit: str | None, has_outputs: bool) -> Outcome:
     """Decide what a task's fields mean.
 
-    ``task_postprocess_end`` is reached by success and by failure: ``pexit`` "0" is success and anything else is not (Wiro's
-    documentation); where ``pexit`` is missing, as in the tool sheet, outputs tell. ``task_error`` in Detail and List is a
-    failure before the run (Wiro's published client). A word that is not known runs on.
+    ``task_postprocess_end`` is reached by success and by failure: ``pexit`` "0" is success and anything else is not
+    (Wiro's documentation); where ``pexit`` is missing, as in the tool sheet, outputs tell. ``task_error`` in Detail
+    and List is a failure before the run (Wiro's published client). A word that is not known runs on.
 
     :param status: the task's ``status``.
     :param pexit: the task's ``pexit``, or ``None`` where the answer has none.
@@ -105,7 +105,7 @@ class WiroOutput:
         return cls(
             name=_text(data.get("name")) or "",
             content_type=_text(data.get("contenttype")) or "application/octet-stream",
-            size=_integer(data.get("size")),
+            size=whole_number(data.get("size")),
             url=_text(data.get("url")),
             content=data.get("content"),
         )
@@ -160,7 +160,7 @@ class WiroTask:
             ),
             total_cost=_decimal(data.get("totalcost")),
             elapsed_seconds=_number(data.get("elapsedseconds")),
-            created_at=_integer(data.get("createtime")),
+            created_at=whole_number(data.get("createtime")),
             reason=_reason(data.get("debugerror"), data.get("debugoutput")),
             task_token=_text(data.get("socketaccesstoken")),
         )
@@ -212,7 +212,8 @@ def _number(value: Any) -> float | None:
     return None if number is None else float(number)
 
 
-def _integer(value: Any) -> int | None:
+def whole_number(value: Any) -> int | None:
+    """Read a whole number that may be text, missing, or nonsense."""
     number = _decimal(value)
     return None if number is None else int(number)
 

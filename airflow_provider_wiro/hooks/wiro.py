@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_provider_wiro.api.auth import WiroAuth
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 class WiroHook(BaseHook):
     """Signs and sends requests with the credentials of an Airflow connection.
 
-    The connection's fields, as the form labels them: *API key* (``password``), *API secret* (extra ``api_secret``; empty for a
-    key-only project) and *Base URL* (``host``; empty for Wiro's own, without a path ``/v1`` is added). Key and secret
-    are registered with Airflow's secrets masker as soon as they are read.
+    The connection's fields, as the form labels them: *API key* (``password``), *API secret* (extra ``api_secret``;
+    empty for a key-only project) and *Base URL* (``host``; empty for Wiro's own, without a path ``/v1`` is added). Key
+    and secret are registered with Airflow's secrets masker as soon as they are read.
 
     :param wiro_conn_id: id of the connection; default ``wiro_default``.
     """
@@ -179,7 +179,8 @@ class WiroHook(BaseHook):
             parts, port = urlsplit(""), None
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
             raise WiroConfigurationError(
-                f"'Base URL' of connection {self.wiro_conn_id!r} cannot be used, allowed: an address such as {BASE_URL}."
+                f"'Base URL' of connection {self.wiro_conn_id!r} cannot be used, allowed: an address such as "
+                f"{BASE_URL}."
             )
         name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         if parts.scheme == "http" and not _is_loopback(parts.hostname):

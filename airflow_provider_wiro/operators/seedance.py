@@ -30,11 +30,13 @@ _DEFAULT_FPS = 24
 class SeedanceRunOperator(WiroRunOperator):
     """Orders one video of a Seedance model; waits for it and fetches it if asked to.
 
-    What it returns and raises is that of :class:`~airflow_provider_wiro.operators.wiro.WiroRunOperator`. The inputs, their defaults
-    and options are those of the tool sheet; for its relatives, of Wiro's published n8n nodes. Text, whole numbers and booleans are
-    taken where they are unambiguous (``5``, ``"5"``, ``True``, ``"true"``), so that templates and tables fit.
+    What it returns and raises is that of :class:`~airflow_provider_wiro.operators.wiro.WiroRunOperator`. The inputs,
+    their defaults and options are those of the tool sheet; for its relatives, of Wiro's published n8n nodes. Text,
+    whole numbers and booleans are taken where they are unambiguous (``5``, ``"5"``, ``True``, ``"true"``), so that
+    templates and tables fit.
 
-    A prompt written into the Dag is a template, as everywhere in Airflow; one that arrives from another task is sent as it is.
+    A prompt written into the Dag is a template, as everywhere in Airflow; one that arrives from another task is sent
+    as it is.
 
     :param prompt: what the video shows. (templated)
     :param resolution: ``480p`` or ``720p``; the relatives also ``1080p``; default ``480p``. (templated)

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from airflow_provider_wiro.hooks.wiro import WiroHook
 
 _DOC_MD = """\
-Orders a run at [Wiro](https://wiro.ai). The button **Wiro task** under *Details* opens it there, also while it waits; the XCom
-`return_value` holds its id, and its cost and outputs once it has ended. Ending this task stops the remote one.
+Orders a run at [Wiro](https://wiro.ai). The button **Wiro task** under *Details* opens it there, also while it waits;
+the XCom `return_value` holds its id, and its cost and outputs once it has ended. Ending this task stops the remote one.
 """
 
 
@@ -62,12 +62,13 @@ def _after_order(error: WiroError) -> bool:
 class WiroRunOperator(DataFromOtherTasks, BaseOperator):
     """Orders one run of any Wiro model; waits for it and fetches its files if asked to.
 
-    It returns ``{"wiro_task_id", "model", "submitted_at"}``; with ``wait_for_completion`` also ``status``, ``total_cost`` (US
-    dollars, decimal string), ``elapsed_seconds`` and ``outputs``; with ``destination`` also ``files`` and ``manifest``.
+    It returns ``{"wiro_task_id", "model", "submitted_at"}``; with ``wait_for_completion`` also ``status``,
+    ``total_cost`` (US dollars, decimal string), ``elapsed_seconds`` and ``outputs``; with ``destination`` also
+    ``files`` and ``manifest``.
 
     :param model: ``owner/name``. (templated)
-    :param inputs: the model's inputs, by their names on the wire. Numbers and booleans are sent as text, as Wiro's tool sheets
-        do; ``None`` is left out; those of a Seedance model are checked first. (templated)
+    :param inputs: the model's inputs, by their names on the wire. Numbers and booleans are sent as text, as Wiro's
+        tool sheets do; ``None`` is left out; those of a Seedance model are checked first. (templated)
     :param files: input name and path of a local file, sent along as multipart. (templated)
     :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
     :param wait_for_completion: wait until the run has ended; default False: submit only.
@@ -75,11 +76,12 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
         ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` says.
     :param poll_interval: seconds between two looks at the task; default 15.
     :param timeout: seconds from the submission until the waiting ends; default 3600.
-    :param destination: folder to fetch the outputs to, as for :class:`WiroFetchOutputsOperator`; needs ``wait_for_completion``.
-        (templated)
+    :param destination: folder to fetch the outputs to, as for :class:`WiroFetchOutputsOperator`; needs
+        ``wait_for_completion``. (templated)
     :param cancel_on_kill: whether the remote task is stopped when somebody ends this Airflow task; default True.
     :param cancel_on_timeout: whether the remote task is stopped when `timeout` has passed; default True.
-    :raises WiroInputError: an input is not allowed; for literals when the Dag is parsed, for templates before any request.
+    :raises WiroInputError: an input is not allowed; for literals when the Dag is parsed, for templates before any
+        request.
     :raises WiroAPIError: Wiro refused, and nothing was accepted.
     :raises WiroConnectionError: no connection stood, and nothing was sent.
     :raises WiroTaskFailedError: the model failed; Airflow may retry, which orders anew.
@@ -270,7 +272,8 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
             raise WiroTaskTimeoutError(
                 f"{late} and goes on at Wiro ({task.status}).",
                 wiro_task_id=task.wiro_task_id,
-                advice="It is billed if it succeeds: fetch it with WiroTaskSensor and WiroFetchOutputsOperator, or kill it.",
+                advice="It is billed if it succeeds: fetch it with WiroTaskSensor and WiroFetchOutputsOperator, "
+                "or kill it.",
             )
         raise WiroTaskTimeoutError(
             f"{late} and was stopped.",
@@ -288,14 +291,16 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
 class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
     """Stores the outputs of a task that has succeeded, and a manifest beside them.
 
-    The files are ``<destination>/<task id>.mp4`` (numbered where there are several) and ``<destination>/<task id>.json``, the
-    manifest. Running it again for a task whose manifest and files are there asks Wiro nothing. It returns the facts that
-    :class:`~airflow_provider_wiro.sensors.wiro.WiroTaskSensor` returns, with ``files`` (``uri``, ``name``, ``size`` in bytes,
+    The files are ``<destination>/<task id>.mp4`` (numbered where there are several) and ``<destination>/<task
+    id>.json``, the manifest. Running it again for a task whose manifest and files are there asks Wiro nothing. It
+    returns the facts that
+    :class:`~airflow_provider_wiro.sensors.wiro.WiroTaskSensor` returns, with ``files`` (``uri``, ``name``, ``size`` in
+        bytes,
     ``sha256``, ``content_type``) and ``manifest`` (its address).
 
     :param task: what a run operator or the sensor returned, a Wiro task id, or ``{"task_token": …}``. (templated)
-    :param destination: folder: a local path, or an address that Airflow's object storage understands, with its connection, such as
-        ``s3://aws_default@bucket/videos``. (templated)
+    :param destination: folder: a local path, or an address that Airflow's object storage understands, with its
+        connection, such as ``s3://aws_default@bucket/videos``. (templated)
     :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
     :raises WiroTaskError: the task still runs; a retry looks again.
     :raises WiroOutputError: a file cannot be had whole, or the folder cannot be written; a retry fetches again.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 
 _DOC_MD = """\
-Waits until a task at [Wiro](https://wiro.ai) has ended. The button **Wiro task** under *Details* opens it there. Ending this task stops
-the remote one.
+Waits until a task at [Wiro](https://wiro.ai) has ended. The button **Wiro task** under *Details* opens it there.
+Ending this task stops the remote one.
 """
 
 
@@ -49,7 +49,8 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
     judge a task by the same function. It returns the task's facts: ``wiro_task_id``, ``model``, ``submitted_at``,
     ``status``, ``total_cost`` (US dollars, decimal string), ``elapsed_seconds``, ``outputs``.
 
-    :param task: what a run operator returned, a Wiro task id, or ``{"task_token": …}`` for a task from elsewhere. (templated)
+    :param task: what a run operator returned, a Wiro task id, or ``{"task_token": …}`` for a task from elsewhere.
+        (templated)
     :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
     :param deferrable: wait in the triggerer; default True, or what the environment variable
         ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` says.
@@ -112,8 +113,9 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
                 return self._conclude(task)
             if word == TIMEOUT:
                 raise AirflowSensorTimeout(
-                    f"Wiro task {wiro_task_id} did not end within {self.timeout:g} s and goes on at Wiro ({task.status}): "
-                    "it is billed if it succeeds. Clear this sensor to wait again; nothing is submitted by that."
+                    f"Wiro task {wiro_task_id} did not end within {self.timeout:g} s and goes on at Wiro "
+                    f"({task.status}): it is billed if it succeeds. Clear this sensor to wait again; that submits "
+                    "nothing."
                 )
             self._defer(wiro_task_id, end_time or time.time() + self.timeout)
 

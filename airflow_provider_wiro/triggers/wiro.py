@@ -22,10 +22,10 @@ _stopping: set[asyncio.Task[None]] = set()
 class WiroTaskTrigger(BaseTrigger):
     """Waits until a Wiro task has ended, and says so once.
 
-    It only reads: a triggerer that dies or loses its triggers leaves nothing behind, and the next one starts anew from these
-    arguments. Outages are ridden out until `end_time`. Its one event has ``wiro_task_id`` and ``status``: an outcome
-    (``succeeded``, ``failed``, ``cancelled``), ``timeout``, or ``refused`` when Wiro will not show the task. The worker
-    reads the task itself and decides.
+    It only reads: a triggerer that dies or loses its triggers leaves nothing behind, and the next one starts anew from
+    these arguments. Outages are ridden out until `end_time`. Its one event has ``wiro_task_id`` and ``status``: an
+    outcome (``succeeded``, ``failed``, ``cancelled``), ``timeout``, or ``refused`` when Wiro will not show the task.
+    The worker reads the task itself and decides.
 
     :param wiro_conn_id: the connection; its secrets stay out of the trigger's row in the database.
     :param wiro_task_id: Wiro's id of the task.
@@ -114,7 +114,8 @@ class WiroTaskTrigger(BaseTrigger):
             try:
                 await asyncio.shield(stopping)
             except asyncio.CancelledError:
-                # Airflow 3.3 cancels this coroutine again about every second. Once it returns, the task's log is closed.
+                # Airflow 3.3 cancels this coroutine again about every second. Once it returns, the task's log is
+                # closed.
                 if time.monotonic() > give_up_at:
                     raise
 

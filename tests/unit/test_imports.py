@@ -32,6 +32,7 @@ OURS = {
         "operators",
         "operators.seedance",
         "operators.wiro",
+        "parsing",
         "sensors",
         "sensors.wiro",
         "templating",
