@@ -41,7 +41,8 @@ def read_manifest(destination: str, wiro_task_id: str) -> dict[str, Any] | None:
     """
     path = _folder(destination, wiro_task_id) / f"{_safe(wiro_task_id)}.json"
     try:
-        with path.open("rb") as file:  # `read_text` passes by the store that Airflow has attached
+        # Not `read_text`, which passes by the store that Airflow has attached.
+        with path.open("rb") as file:  # type: ignore[no-untyped-call]
             manifest = json.load(file)
         whole = all(ObjectStoragePath(file["uri"]).stat().st_size == file["size"] for file in manifest["files"])
         ours = manifest["wiro_task_id"] == wiro_task_id
@@ -147,9 +148,7 @@ def _download(output: WiroOutput, staged: Path, wiro_task_id: str) -> dict[str, 
     except OSError as error:
         raise WiroOutputError(f"This machine cannot hold the file: {error}.", wiro_task_id=wiro_task_id) from error
     if announced is not None and str(announced) != str(size):
-        raise WiroOutputError(
-            f"The file has {size} bytes, and Wiro announces {announced}.", wiro_task_id=wiro_task_id
-        )
+        raise WiroOutputError(f"The file has {size} bytes, and Wiro announces {announced}.", wiro_task_id=wiro_task_id)
     with staged.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if not start or start.startswith((b"<!doctype html", b"<html")):

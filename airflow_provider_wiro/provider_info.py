@@ -26,9 +26,7 @@ PROVIDER_INFO: dict[str, Any] = {
     "sensors": [{"integration-name": "Wiro AI", "python-modules": ["airflow_provider_wiro.sensors.wiro"]}],
     "triggers": [{"integration-name": "Wiro AI", "python-modules": ["airflow_provider_wiro.triggers.wiro"]}],
     "extra-links": ["airflow_provider_wiro.links.WiroTaskLink"],
-    "task-decorators": [
-        {"name": "seedance", "class-name": "airflow_provider_wiro.decorators.seedance.seedance_task"}
-    ],
+    "task-decorators": [{"name": "seedance", "class-name": "airflow_provider_wiro.decorators.seedance.seedance_task"}],
     "connection-types": [
         {
             "connection-type": "wiro",

@@ -1,9 +1,9 @@
 """Every night at two: the videos of a table, each submitted, awaited and fetched on its own.
 
-A mapped task group gives each row its own chain, so that a video is fetched as soon as it is ready, and one that fails stops no
-other. The table is ``prompts.csv`` beside this file, or the file that the environment variable ``WIRO_PROMPTS_CSV`` names.
-The videos go to a folder for each night below ``WIRO_VIDEOS_DIR``: a local path, or an address such as
-``s3://aws_default@bucket/videos``.
+A mapped task group gives each row its own chain, so that a video is fetched as soon as it is ready, and one that fails
+stops no other. The table is ``prompts.csv`` beside this file, or the file that the environment variable
+``WIRO_PROMPTS_CSV`` names. The videos go to a folder for each night below ``WIRO_VIDEOS_DIR``: a local path, or an
+address such as ``s3://aws_default@bucket/videos``.
 """
 
 from __future__ import annotations

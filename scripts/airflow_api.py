@@ -44,9 +44,7 @@ class AirflowApi:
         report: dict[str, dict[str, str | None]] = answer.json()
         return report
 
-    def call(
-        self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None
-    ) -> Any:
+    def call(self, method: str, path: str, *, params: Mapping[str, Any] | None = None, body: Any = None) -> Any:
         """Send one request and return the decoded answer (None for an empty one).
 
         :param method: the HTTP method.
@@ -84,9 +82,7 @@ class AirflowApi:
         give_up = time.monotonic() + timeout
         while dag_id not in {dag["dag_id"] for dag in self._dags(dag_id)}:
             if time.monotonic() > give_up:
-                broken = "\n".join(
-                    f"{error['filename']}: {error['stack_trace']}" for error in self.import_errors()
-                )
+                broken = "\n".join(f"{error['filename']}: {error['stack_trace']}" for error in self.import_errors())
                 problem = f"the Dag {dag_id} did not appear within {timeout:.0f} s"
                 raise AirflowApiError(f"{problem}; import errors: {broken or 'none'}")
             time.sleep(0.3)
@@ -151,8 +147,7 @@ class AirflowApi:
         while (state := self.run_state(dag_id, run_id)) not in ENDED:
             if time.monotonic() > give_up:
                 states = {
-                    f"{ti['task_id']}[{ti['map_index']}]": ti["state"]
-                    for ti in self.task_instances(dag_id, run_id)
+                    f"{ti['task_id']}[{ti['map_index']}]": ti["state"] for ti in self.task_instances(dag_id, run_id)
                 }
                 raise AirflowApiError(f"{run_id} of {dag_id} still runs after {timeout:.0f} s: {states}")
             time.sleep(0.5)
@@ -172,9 +167,7 @@ class AirflowApi:
             if not page["task_instances"] or len(found) >= page["total_entries"]:
                 return found
 
-    def xcom(
-        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value"
-    ) -> Any:
+    def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
         """Return what a task instance has pushed, decoded.
 
         :param dag_id: the Dag.

@@ -187,9 +187,7 @@ class LocalAirflow:
             if time.monotonic() > give_up:
                 parts = ", ".join(lacking)
                 logs = self.processes.folder
-                raise AirflowNotReady(
-                    f"not healthy after {self._timeout:.0f} s: {parts}; see the logs in {logs}"
-                )
+                raise AirflowNotReady(f"not healthy after {self._timeout:.0f} s: {parts}; see the logs in {logs}")
             time.sleep(0.25)
 
     def _not_healthy(self, since: datetime) -> list[str]:
@@ -200,9 +198,7 @@ class LocalAirflow:
         with socket.socket() as probe:
             if probe.connect_ex((HOST, self._execution_port)):
                 return ["execution-api"]
-        return [
-            part for part in ("scheduler", "dag_processor", "triggerer") if not _beats(report, part, since)
-        ]
+        return [part for part in ("scheduler", "dag_processor", "triggerer") if not _beats(report, part, since)]
 
 
 def _beats(report: Mapping[str, Mapping[str, str | None]], part: str, since: datetime) -> bool:
@@ -252,15 +248,9 @@ def child_environment(
     :param extra: what its user adds; wins over everything.
     """
     unwanted = ("PYTHONDONTWRITEBYTECODE",)  # without its .pyc files Airflow takes twice as long to start
-    kept = {
-        name: value
-        for name, value in inherited.items()
-        if not name.startswith("AIRFLOW") and name not in unwanted
-    }
+    kept = {name: value for name, value in inherited.items() if not name.startswith("AIRFLOW") and name not in unwanted}
     local = ",".join([HOST, "localhost", socket.gethostname()])
-    proxies = {
-        name: ",".join(filter(None, [inherited.get(name), local])) for name in ("no_proxy", "NO_PROXY")
-    }
+    proxies = {name: ",".join(filter(None, [inherited.get(name), local])) for name in ("no_proxy", "NO_PROXY")}
     return {**kept, **proxies, "PYTHONUNBUFFERED": "1", **settings, **extra}
 
 

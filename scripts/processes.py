@@ -132,9 +132,7 @@ class Processes:
         for name in self._running:
             code = self.exit_code(name)
             if code is not None:
-                raise ChildDied(
-                    f"{name} ended with code {code}. The end of {self.log_file(name)}:\n{self.tail(name)}"
-                )
+                raise ChildDied(f"{name} ended with code {code}. The end of {self.log_file(name)}:\n{self.tail(name)}")
 
     def kill(self, name: str) -> None:
         """Kill a child and everything in its session at once, as a crash of the machine under it would.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
-from enum import Enum
+from enum import StrEnum
 from typing import Any
 
 from airflow_provider_wiro.exceptions import WiroTaskCancelledError, WiroTaskFailedError
@@ -40,7 +40,7 @@ TERMINAL_STATUSES = frozenset({"task_postprocess_end", "task_cancel", "task_erro
 _REASON_LENGTH = 500
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     """How a task stands: still running, or the way it ended."""
 
     RUNNING = "running"

@@ -36,9 +36,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--speed", type=float, default=60.0, help="Wiro seconds that pass in a second (default: %(default)s)"
     )
-    parser.add_argument(
-        "--balance", metavar="USD", default="500", help="the account's balance (default: %(default)s)"
-    )
+    parser.add_argument("--balance", metavar="USD", default="500", help="the account's balance (default: %(default)s)")
     parser.add_argument(
         "--fault",
         metavar="SPEC",
@@ -46,9 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         help="POINT:KIND[:option=value...], may be repeated",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, help="makes rates of faults repeatable (default: %(default)s)"
-    )
+    parser.add_argument("--seed", type=int, default=0, help="makes rates of faults repeatable (default: %(default)s)")
     return parser
 
 

@@ -64,9 +64,7 @@ class Task:
     plan: Plan
     price: Decimal
     video: Video | None = None
-    token: str = field(
-        default_factory=lambda: secrets.token_urlsafe(40).replace("-", "").replace("_", "")[:30]
-    )
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(40).replace("-", "").replace("_", "")[:30])
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     key: str = field(default_factory=lambda: "-".join(secrets.token_hex(4) for _ in range(8)))
     stopped: float | None = None

@@ -81,9 +81,7 @@ async def read_body(request: Request) -> Body:
     if int(request.headers.get("content-length", "0")) > MAX_BYTES + 64 * 1024:
         raise RefusedError(0, "Request files are larger than 100 MB.")
     kind = request.headers.get("content-type", "").lower()
-    if kind.startswith("application/x-www-form-urlencoded") or (
-        kind.startswith("multipart/") and "boundary=" in kind
-    ):
+    if kind.startswith("application/x-www-form-urlencoded") or (kind.startswith("multipart/") and "boundary=" in kind):
         return await _read_form(request)
     raw = await request.body()
     try:

@@ -15,9 +15,7 @@ from decimal import Decimal
 from functools import cached_property
 
 _SEED_MAX = 2**32 - 1
-_DEFAULT_PROMPT = (
-    "A lighthouse keeper waters tomatoes on the gallery while the first ferry of the day passes below."
-)
+_DEFAULT_PROMPT = "A lighthouse keeper waters tomatoes on the gallery while the first ferry of the day passes below."
 
 
 class BadInputError(ValueError):
@@ -103,10 +101,7 @@ class Model:
     def dynamicprice(self) -> str:
         """The prices as Wiro sends them: a JSON string holding a list (Wiro's documentation)."""
         return json.dumps(
-            [
-                {"inputs": dict(inputs), "price": float(price), "priceMethod": "cpr"}
-                for inputs, price in self.prices
-            ]
+            [{"inputs": dict(inputs), "price": float(price), "priceMethod": "cpr"} for inputs, price in self.prices]
         )
 
     def price(self, parameters: Mapping[str, str]) -> Decimal:
@@ -209,9 +204,7 @@ _FIRST_FRAME = Input("inputImageUrl", "fileinput")
 _LAST_FRAME = Input("inputImageLastUrl", "fileinput")
 
 
-def _seedance_inputs(
-    *before: Input, resolutions: tuple[str, ...], ratios: tuple[str, ...]
-) -> tuple[Input, ...]:
+def _seedance_inputs(*before: Input, resolutions: tuple[str, ...], ratios: tuple[str, ...]) -> tuple[Input, ...]:
     return (
         *before,
         _select("resolution", *resolutions),
@@ -250,9 +243,7 @@ def _relative(
 
 def _closed(number: int, project: str, refusal: tuple[int, str]) -> Model:
     text = "A toy that refuses every run, to see what that looks like."
-    return Model(
-        number, "local", project, text, ("tool",), (_PROMPT,), (((), "0.01"),), False, refusal=refusal
-    )
+    return Model(number, "local", project, text, ("tool",), (_PROMPT,), (((), "0.01"),), False, refusal=refusal)
 
 
 MODELS: tuple[Model, ...] = (

@@ -13,9 +13,7 @@ from starlette.responses import Response, StreamingResponse
 _CREDENTIALS = ("authorization", "proxy-authorization", "cookie")
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)")
 _DRIPS = 20
-ERROR_PAGE = (
-    b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>Bad gateway</body></html>"
-)
+ERROR_PAGE = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>Bad gateway</body></html>"
 
 
 def credential_headers(request: Request) -> set[str]:

@@ -92,9 +92,7 @@ class Endpoints:
         except BadInputError as wrong:
             raise RefusedError(0, str(wrong)) from wrong
         self.account.admit(model, parameters)
-        return lambda: self.account.accept(
-            model, parameters, lambda number: self._order(model, parameters, number)
-        )
+        return lambda: self.account.accept(model, parameters, lambda number: self._order(model, parameters, number))
 
     def _order(self, model: Model, parameters: dict[str, str], number: int) -> Drawing | None:
         if not model.video:
@@ -143,9 +141,7 @@ class Endpoints:
         tasks = self.account.newest(body.text("modelName"))
         if body.text("order").upper() == "ASC":
             tasks.reverse()
-        return task_answer(
-            [self._show(task, base, "list") for task in tasks[start : start + limit]], len(tasks)
-        )
+        return task_answer([self._show(task, base, "list") for task in tasks[start : start + limit]], len(tasks))
 
     def _show(self, task: Task, base: str, point: str) -> dict[str, object]:
         no_echo = self.faults.pick("echo", "off")

@@ -84,9 +84,7 @@ def _number(spec: str, name: str, text: str, low: float, high: float) -> float:
     except ValueError:
         value = float("nan")
     if not low <= value <= high:
-        raise FaultSpecError(
-            f"fault {spec!r}: {name} must be a number from {low:g} to {high:g}, not {text!r}"
-        )
+        raise FaultSpecError(f"fault {spec!r}: {name} must be a number from {low:g} to {high:g}, not {text!r}")
     return value
 
 
@@ -116,9 +114,7 @@ def parse_fault(spec: str, seed: int = 0) -> Fault:
     if point not in KINDS:
         raise FaultSpecError(f"fault {spec!r}: {point!r} is not one of the points {', '.join(KINDS)}")
     if kind not in KINDS[point]:
-        raise FaultSpecError(
-            f"fault {spec!r}: {kind!r} is not one of {point}'s kinds {', '.join(KINDS[point])}"
-        )
+        raise FaultSpecError(f"fault {spec!r}: {kind!r} is not one of {point}'s kinds {', '.join(KINDS[point])}")
     options = _options(spec, point, kind, [*words[2:], *([f"match={match}"] if match else [])])
     fault = Fault(point, kind, seconds=_SECONDS.get(kind, 0.0), match=options.get("match", ""))
     fault.dice = random.Random(f"{seed}:{spec}")

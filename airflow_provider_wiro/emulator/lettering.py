@@ -80,9 +80,7 @@ def _best_name(text: str) -> str:
 def printable(text: str) -> str:
     """Return the text without what no picture shows: control characters, direction marks, surrogates."""
     text = text.encode("utf-8", "replace").decode()
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[
-        :_LONGEST_TEXT
-    ]
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())[:_LONGEST_TEXT]
 
 
 def _words(text: str, font: Font, width: int) -> Iterator[str]:

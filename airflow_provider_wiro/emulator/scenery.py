@@ -123,9 +123,7 @@ def _plate(width: int, height: int, radius: float, strength: int) -> Image.Image
     return plate
 
 
-def _write(
-    plate: Image.Image, place: tuple[float, float], text: str, font: Font, strength: int = 255
-) -> None:
+def _write(plate: Image.Image, place: tuple[float, float], text: str, font: Font, strength: int = 255) -> None:
     ImageDraw.Draw(plate).text(place, text, font=font, fill=(*_WHITE, strength))
 
 

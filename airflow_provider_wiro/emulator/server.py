@@ -25,9 +25,7 @@ from airflow_provider_wiro.emulator.wire import bad
 _TICK = 0.1
 _BEFORE = frozenset({"error", "error_before", "reset", "reset_before", "rate_limit", "html", "redirect"})
 _AFTER = frozenset({"error_after", "reset_after", "slow", "truncated"})
-_HTML = (
-    "<!DOCTYPE html><html><head><title>Please wait</title></head><body>Checking your browser</body></html>"
-)
+_HTML = "<!DOCTYPE html><html><head><title>Please wait</title></head><body>Checking your browser</body></html>"
 
 
 def answer(content: object, status: int = 200) -> Response:
@@ -185,9 +183,7 @@ class Server:
         if kind == "slow":
             await asyncio.sleep(seconds)
         if kind == "truncated":
-            return Response(
-                bytes(done.body)[: len(done.body) // 2], media_type="application/json; charset=utf-8"
-            )
+            return Response(bytes(done.body)[: len(done.body) // 2], media_type="application/json; charset=utf-8")
         if kind == "error_after":
             return HTMLResponse("<html><body>502 Bad Gateway</body></html>", 502)
         return done
@@ -268,9 +264,7 @@ class Server:
         if what == "faults":
             specs = body.fields.get("faults")
             if not isinstance(specs, list) or not all(isinstance(spec, str) for spec in specs):
-                raise FaultSpecError(
-                    'faults must be a list of strings: {"faults": ["run:error_after:rate=0.1"]}'
-                )
+                raise FaultSpecError('faults must be a list of strings: {"faults": ["run:error_after:rate=0.1"]}')
             self.faults.set(specs)
             return {"faults": specs}
         if what == "balance":

@@ -88,9 +88,7 @@ class Studio:
                 self._orders.put((order, drawing))
                 self._drop_oldest()
             if self._clerk is None:
-                work = threading.Thread(
-                    target=self._work, args=(self._orders,), name="wiro-studio", daemon=True
-                )
+                work = threading.Thread(target=self._work, args=(self._orders,), name="wiro-studio", daemon=True)
                 self._clerk = work
                 work.start()
             return self._drawings[order]

@@ -92,9 +92,7 @@ class WiroHook(BaseHook):
             mask_secret(secret)
         return WiroAuth(key, secret), self._base_url(connection)
 
-    def run(
-        self, model: str, inputs: Mapping[str, Any], files: Mapping[str, str | Path] | None = None
-    ) -> RunReceipt:
+    def run(self, model: str, inputs: Mapping[str, Any], files: Mapping[str, str | Path] | None = None) -> RunReceipt:
         """Order one run; see :meth:`WiroClient.run <airflow_provider_wiro.api.client.WiroClient.run>`."""
         return self.get_conn().run(model, inputs, files)
 

@@ -12,11 +12,12 @@ from .conftest import AWKWARD, Run, runs_of
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
+
 def test_awkward_prompts_arrive_unchanged(long_runs: dict[str, Run], wiro: LocalWiro) -> None:
     assert len(AWKWARD[4]) == 1200
     run = long_runs["awkward_prompts"]
     assert run.wait() == "success", run.failures()
-    # expand, expand_kwargs and the decorator send each of them; the first also goes as a plain XCom and to another model.
+    # expand, expand_kwargs and the decorator send each; the first also goes as a plain XCom and to another model.
     assert [len(runs_of(wiro, prompt)) for prompt in AWKWARD] == [5, 3, 3, 3, 3, 3]
     assert [len(runs_of(wiro, f"{prompt}!")) for prompt in AWKWARD] == [1] * len(AWKWARD)
     assert len(runs_of(wiro, "by template")) == len(AWKWARD)

@@ -90,7 +90,9 @@ def test_the_package_installs_from_a_checkout(tmp_path: Path, run_in: Callable[.
     run_in(ROOT, sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tmp_path), ".")
     (wheel,) = tmp_path.glob("*.whl")
     target = tmp_path / "site"
-    run_in(tmp_path, sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel))
+    run_in(
+        tmp_path, sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(target), str(wheel)
+    )
     code = (
         f"import sys; sys.path.insert(0, {str(target)!r})\n"
         "import airflow_provider_wiro, airflow_provider_wiro.emulator.local, airflow_provider_wiro.operators.seedance\n"

@@ -16,6 +16,7 @@ from .conftest import COUNT, FAILS, IS_CANCELLED, IS_SLOW, Run, runs_of, twenty
 
 pytestmark = pytest.mark.integration
 
+
 @pytest.fixture(scope="module")
 def prompts() -> list[str]:
     return [prompt for prompt, _ in twenty()]
@@ -53,7 +54,10 @@ def test_each_video_was_ordered_once_and_paid_if_good(run: Run, wiro: LocalWiro,
 
 @pytest.mark.parametrize(
     ("index", "words"),
-    [(FAILS, ["WiroTaskFailedError", "pexit 1", "not billed"]), (IS_CANCELLED, ["WiroTaskCancelledError", "cancelled"])],
+    [
+        (FAILS, ["WiroTaskFailedError", "pexit 1", "not billed"]),
+        (IS_CANCELLED, ["WiroTaskCancelledError", "cancelled"]),
+    ],
 )
 def test_a_bad_video_fails_its_own_index_at_once_and_says_why(run: Run, index: int, words: list[str]) -> None:
     instance = run.instances()["wait", index]

@@ -61,7 +61,9 @@ with DAG("sync_operator", schedule=None, default_args=RETRIES):
 with DAG("awkward_prompts", schedule=None, default_args=RETRIES):
     prompts = configured("prompts")
     SeedanceRunOperator.partial(task_id="by_expand").expand(prompt=prompts)
-    SeedanceRunOperator.partial(task_id="by_expand_kwargs").expand_kwargs(prompts.map(lambda prompt: {"prompt": prompt}))
+    SeedanceRunOperator.partial(task_id="by_expand_kwargs").expand_kwargs(
+        prompts.map(lambda prompt: {"prompt": prompt})
+    )
     first = configured.override(task_id="first")("first")
     SeedanceRunOperator(task_id="by_xcom", prompt=first)
     WiroRunOperator(
@@ -82,9 +84,7 @@ with DAG("awkward_prompts", schedule=None, default_args=RETRIES):
     )
 
 with DAG("hanging", schedule=None, default_args={"retries": 0}):
-    SeedanceRunOperator(
-        task_id="operator", prompt="one [wiro:hang]", wait_for_completion=True, timeout=600, **POLL
-    )
+    SeedanceRunOperator(task_id="operator", prompt="one [wiro:hang]", wait_for_completion=True, timeout=600, **POLL)
     SeedanceRunOperator(
         task_id="left_alone", prompt="two [wiro:hang]", wait_for_completion=True, cancel_on_kill=False, **POLL
     )

@@ -42,9 +42,7 @@ NEEDED = "Project requires signature authentication. x-signature and x-nonce hea
 
 def test_wrong_credentials_are_refused_with_401(caller: Caller) -> None:
     def refused(**headers: str) -> tuple[int, int, str]:
-        return caller.refusal(
-            "Task/List", headers={name.replace("_", "-"): value for name, value in headers.items()}
-        )
+        return caller.refusal("Task/List", headers={name.replace("_", "-"): value for name, value in headers.items()})
 
     assert refused() == (401, 0, FOUNDED)
     assert refused(x_api_key="other") == (401, 0, FOUNDED)
@@ -149,9 +147,7 @@ def test_wrong_inputs_are_refused(caller: Caller, inputs: dict[str, object], mes
 
 @pytest.mark.parametrize("seed", [None, "", False, "false", -1, "0", 4294967295, "1.0"])
 def test_the_seed_may_be_missing_in_many_ways(slow_wiro: LocalWiro, seed: object) -> None:
-    assert Caller(slow_wiro).run(
-        seed=seed, duration=5, fps="16", watermark="true", callbackUrl="You can provide ..."
-    )
+    assert Caller(slow_wiro).run(seed=seed, duration=5, fps="16", watermark="true", callbackUrl="You can provide ...")
 
 
 def test_numbers_are_echoed_as_strings(slow_wiro: LocalWiro) -> None:
@@ -211,9 +207,7 @@ def test_files_come_along_in_a_form(slow_wiro: LocalWiro) -> None:
     caller = Caller(slow_wiro)
     files = {"inputImageUrl": ("first.png", b"\x89PNG", "image/png")}
     path = "Run/ByteDance/image-to-video-seedance-lite-v1"
-    answer = caller.post(
-        path, files=files, data={"prompt": "A kite", "resolution": "1080p", "ratio": "adaptive"}
-    )
+    answer = caller.post(path, files=files, data={"prompt": "A kite", "resolution": "1080p", "ratio": "adaptive"})
     parameters = caller.task(answer.json()["taskid"])["parameters"]
     assert parameters["resolution"] == "1080p"
     assert requests.get(parameters["inputImageUrl"], timeout=5).content == b"\x89PNG"
@@ -229,19 +223,11 @@ def test_the_list_is_newest_first_and_paged(slow_wiro: LocalWiro) -> None:
     page = caller.ask("Task/List", type="model", sort="id", order="DESC", start="1", limit="2")
     assert page["total"] == "6"
     assert [task["id"] for task in page["tasklist"]] == [ids[4], ids[3]]
-    assert [task["id"] for task in caller.ask("Task/List", modelName="seedance", limit="1")["tasklist"]] == [
-        ids[4]
-    ]
+    assert [task["id"] for task in caller.ask("Task/List", modelName="seedance", limit="1")["tasklist"]] == [ids[4]]
     assert [task["id"] for task in caller.ask("Task/List", order="ASC", limit=1)["tasklist"]] == [ids[0]]
     assert caller.ask("Task/List", modelName="echo")["tasklist"][0]["id"] == text
-    assert (
-        caller.refusal("Task/List", {"limit": "101"})[2]
-        == "Request parameter [limit] must be between 1 and 100"
-    )
-    assert (
-        caller.refusal("Task/List", {"start": "-1"})[2]
-        == "Request parameter [start] must be integer or float"
-    )
+    assert caller.refusal("Task/List", {"limit": "101"})[2] == "Request parameter [limit] must be between 1 and 100"
+    assert caller.refusal("Task/List", {"start": "-1"})[2] == "Request parameter [start] must be integer or float"
 
 
 @pytest.mark.parametrize("name", ["taskid", "tasktoken", "socketaccesstoken"])
@@ -291,9 +277,7 @@ def test_files_are_deleted_again_and_again(caller: Caller) -> None:
 
 def test_a_model_shows_inputs_and_prices(caller: Caller) -> None:
     caller.video()
-    (tool,) = caller.ask("Tool/Detail", slugowner="ByteDance", slugproject="text-to-video-seedance-v1")[
-        "tool"
-    ]
+    (tool,) = caller.ask("Tool/Detail", slugowner="ByteDance", slugproject="text-to-video-seedance-v1")["tool"]
     prices = json.loads(tool["dynamicprice"])
     found = {(p["inputs"]["resolution"], p["inputs"]["duration"]): p["price"] for p in prices}
     assert found == {("480p", "5"): 0.1, ("480p", "10"): 0.2, ("720p", "5"): 0.22, ("720p", "10"): 0.44}
@@ -313,9 +297,7 @@ def test_models_are_listed(caller: Caller) -> None:
 
 
 def test_a_file_is_uploaded(caller: Caller) -> None:
-    (entry,) = caller.post("File/Upload", files={"file": ("../a b.png", b"\x89PNG", "image/png")}).json()[
-        "list"
-    ]
+    (entry,) = caller.post("File/Upload", files={"file": ("../a b.png", b"\x89PNG", "image/png")}).json()["list"]
     assert (entry["size"], entry["contenttype"]) == ("4", "image/png")
     assert requests.get(entry["url"], timeout=5).content == b"\x89PNG"
     assert caller.refusal("File/Upload", {}) == (200, 0, "Request files [file] required")

@@ -68,9 +68,7 @@ def test_the_banner_has_a_connection_that_works() -> None:
         connection = json.loads(word.partition("=")[2])
         assert (connection["conn_type"], connection["password"]) == ("wiro", "local-key")
         run = f"{connection['host']}/Run/{SEEDANCE}"
-        answers = [
-            requests.post(run, json={"prompt": "x"}, headers=headers, timeout=5).json() for _ in range(3)
-        ]
+        answers = [requests.post(run, json={"prompt": "x"}, headers=headers, timeout=5).json() for _ in range(3)]
         assert [[error["code"] for error in answer["errors"]] for answer in answers] == [[], [], [96]]
         ledger = re.search(r"^Ledger: +(\S+)$", banner, re.MULTILINE)
         assert ledger is not None
@@ -112,9 +110,7 @@ def test_it_stops_quickly_and_leaves_nobody(how: str) -> None:
         (["--fault", "run:slow:rate=7"], "rate must be a number from 0 to 1"),
     ],
 )
-def test_bad_options_are_refused(
-    options: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_bad_options_are_refused(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(options)
     assert exit_.value.code == 2

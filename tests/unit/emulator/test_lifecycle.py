@@ -141,9 +141,7 @@ def test_speed_scales_the_clock_but_not_the_elapsed_seconds() -> None:
         account.settle()
         shown.append(show(task, clock.now, ""))
     assert shown[0]["status"] == shown[1]["status"] == "task_postprocess_end"
-    assert float(str(shown[0]["elapsedseconds"])) == pytest.approx(
-        float(str(shown[1]["elapsedseconds"])), abs=0.01
-    )
+    assert float(str(shown[0]["elapsedseconds"])) == pytest.approx(float(str(shown[1]["elapsedseconds"])), abs=0.01)
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,7 @@ def test_an_empty_page(caller: Caller) -> None:
 def test_looking_at_videos_does_not_change_the_ledger(caller: Caller) -> None:
     task = caller.video()
     before = caller.wiro.ledger()
-    film = requests.get(
-        f"{caller.wiro.url}/tasks/{task['id']}/video.mp4", headers={"range": "bytes=0-99"}, timeout=5
-    )
+    film = requests.get(f"{caller.wiro.url}/tasks/{task['id']}/video.mp4", headers={"range": "bytes=0-99"}, timeout=5)
     assert (film.status_code, len(film.content)) == (206, 100)
     get(f"{caller.wiro.url}/")
     assert caller.wiro.ledger() == before

@@ -56,9 +56,7 @@ def pid_in_log(group: Processes, name: str) -> int:
 
 
 def test_a_clean_stop_ends_children_that_heed_it(processes: Processes) -> None:
-    processes.start(
-        "sleeper", [*SLEEP[:2], "import os, time; print(os.getpid(), flush=True); time.sleep(600)"]
-    )
+    processes.start("sleeper", [*SLEEP[:2], "import os, time; print(os.getpid(), flush=True); time.sleep(600)"])
     pid = pid_in_log(processes, "sleeper")
     assert lives(pid)
 
