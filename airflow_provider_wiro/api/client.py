@@ -333,7 +333,7 @@ def _content(body: Mapping[str, Any], files: Mapping[str, str | Path] | None, op
     parts = {}
     for name, path in files.items():
         try:
-            parts[name] = (Path(path).name, opened.enter_context(open(path, "rb")))
+            parts[name] = (Path(path).name, opened.enter_context(Path(path).open("rb")))  # noqa: SIM115
         except OSError as error:
             raise WiroConfigurationError(f"files[{name!r}] is {str(path)!r}: {error.strerror}.") from error
     return {"data": dict(body), "files": parts}
