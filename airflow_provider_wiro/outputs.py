@@ -22,7 +22,7 @@ import requests
 from airflow.sdk import ObjectStoragePath
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from airflow_provider_wiro.api.tasks import WiroOutput, WiroTask
+from airflow_provider_wiro.api.tasks import WiroOutput, WiroTask, whole_number
 from airflow_provider_wiro.exceptions import WiroError, WiroOutputError
 from airflow_provider_wiro.waiting import Log
 
@@ -137,18 +137,25 @@ def _download(output: WiroOutput, staged: Path, wiro_task_id: str) -> dict[str, 
             session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
             with session.get(url, headers={"Accept-Encoding": "identity"}, stream=True, timeout=_TIMEOUTS) as response:
                 _check_answer(response, wiro_task_id)
+                announced = output.size
+                if announced is None:
+                    announced = whole_number(response.headers.get("Content-Length"))
                 with staged.open("wb") as file:
                     for block in response.iter_content(_BLOCK):
                         digest.update(block)
                         size += len(block)
                         file.write(block)
-                announced = output.size if output.size is not None else response.headers.get("Content-Length")
+                        if announced is not None and size > announced:
+                            break
     except (requests.exceptions.RequestException, ValueError) as error:
         raise WiroOutputError(f"The download broke: {type(error).__name__}.", wiro_task_id=wiro_task_id) from error
     except OSError as error:
         raise WiroOutputError(f"This machine cannot hold the file: {error}.", wiro_task_id=wiro_task_id) from error
-    if announced is not None and str(announced) != str(size):
-        raise WiroOutputError(f"The file has {size} bytes, and Wiro announces {announced}.", wiro_task_id=wiro_task_id)
+    if announced is not None and announced != size:
+        more = " or more" if size > announced else ""
+        raise WiroOutputError(
+            f"The file has {size} bytes{more}, and Wiro announces {announced}.", wiro_task_id=wiro_task_id
+        )
     with staged.open("rb") as file:
         start = file.read(512).lstrip().lower()
     if not start or start.startswith((b"<!doctype html", b"<html")):
@@ -201,7 +208,7 @@ def _folder(destination: str, wiro_task_id: str) -> ObjectStoragePath:
         raise WiroOutputError(
             f"destination is {destination!r}, which cannot be used: {type(error).__name__}: {error}.",
             wiro_task_id=wiro_task_id,
-            retryable=False,
+            retryable=not isinstance(error, ValueError),  # of which an unknown protocol is one
         ) from error
     return folder
 

@@ -183,7 +183,7 @@ def read_event(event: Any) -> tuple[str, str]:
     """
     payload = event if isinstance(event, Mapping) else {}
     wiro_task_id, word = payload.get("wiro_task_id"), payload.get("status")
-    words = {*(outcome.value for outcome in Outcome), TIMEOUT, REFUSED}
+    words = {*(outcome.value for outcome in Outcome if outcome.is_terminal), TIMEOUT, REFUSED}
     if not isinstance(wiro_task_id, str) or not isinstance(word, str) or word not in words:
         raise WiroConfigurationError(f"The trigger's event {event!r} is not one of WiroTaskTrigger's.")
     return wiro_task_id, word

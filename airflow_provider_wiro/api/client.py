@@ -254,20 +254,26 @@ class WiroClient:
                 settings: Any = session.merge_environment_settings(url, {}, None, None, None)
                 adapter = session.get_adapter(url)
             except (requests.exceptions.RequestException, ValueError, TypeError) as error:
-                # Its text may quote a header, and so the key.
-                raise WiroConfigurationError(
-                    f"{endpoint}: the request to {self.base_url!r} cannot be made ({type(error).__name__}). "
-                    "Nothing was sent."
-                ) from None
+                raise self._impossible(error, endpoint) from None
             try:
                 # The adapter, not the session: no redirect is followed, or even looked at.
                 response = adapter.send(prepared, timeout=self._timeouts, **settings)
                 response.content  # noqa: B018  (reads the answer, while the files are open and errors are ours)
-            except (requests.exceptions.RequestException, ValueError) as error:
+            except (OSError, ValueError) as error:  # all of `requests`' own are OSErrors
                 raise self._no_answer(error, endpoint, is_run) from None
         return self._read(response, endpoint, is_run)
 
+    def _impossible(self, error: Exception, endpoint: str) -> WiroConfigurationError:
+        # The error's own text may quote a header, and so the key.
+        return WiroConfigurationError(
+            f"{endpoint}: the request to {self.base_url!r} cannot be made ({type(error).__name__}). Nothing was sent.",
+            advice="Check the connection's fields, and this machine's settings for proxies and certificates.",
+        )
+
     def _no_answer(self, error: Exception, endpoint: str, is_run: bool) -> WiroError:
+        if isinstance(error, requests.exceptions.InvalidURL) or type(error) is OSError:
+            # A proxy's address that is none, or a file of certificates that is not there.
+            return self._impossible(error, endpoint)
         host = urlsplit(self.base_url).netloc
         what = self._auth.redact(f"{type(error).__name__}: {error}")
         if _never_sent(error):

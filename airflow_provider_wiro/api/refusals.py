@@ -58,9 +58,9 @@ def refusal(
 
 
 def _kind(code: int, message: str, endpoint: str, http_status: int) -> type[WiroError]:
-    if http_status == 408:
+    if http_status in (403, 408):  # Wiro answers neither: something on the way does
         return WiroConnectionError
-    if http_status in (401, 403) or code in (98, 99) or _CREDENTIALS.search(message):
+    if http_status == 401 or code in (98, 99) or _CREDENTIALS.search(message):
         return WiroAuthenticationError
     if code == 97:
         return WiroBalanceError

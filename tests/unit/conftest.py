@@ -149,6 +149,8 @@ class Scripted(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.answers: list[Answer] = []
         self.asked: list[Asked] = []
+        self.hung_up = 0
+        """How many callers did not read their answer to its end."""
         self.lock = threading.Lock()
         self.scheme = "http"
 
@@ -174,7 +176,11 @@ class _Handler(BaseHTTPRequestHandler):
         for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(answer.body[: answer.cut_after])
+        try:
+            self.wfile.write(answer.body[: answer.cut_after])
+        except OSError:
+            self.server.hung_up += 1
+            self.close_connection = True
         if answer.cut_after is not None:
             self.close_connection = True
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -393,6 +394,19 @@ def test_a_page_that_claims_to_be_the_file(
     assert_output_error(fetch, task_of(file_at(server.url, None, content_type=content_type)), folder)
 
     assert names(folder.parent) == []
+
+
+def test_a_file_that_does_not_end_is_not_read_to_its_end(
+    scripted: Scripting, answer: type[Answer], fetch: Fetching, folder: Path
+) -> None:
+    """Else one wrong answer fills the disk of a worker."""
+    server = scripted(answer(VIDEO + bytes(20_000_000), 200, MP4))
+    assert_output_error(fetch, task_of(file_at(server.url)), folder)
+
+    deadline = time.monotonic() + 5
+    while server.hung_up < len(server.asked) and time.monotonic() < deadline:
+        time.sleep(0.02)  # a server notices late
+    assert server.hung_up == len(server.asked)
 
 
 @pytest.mark.parametrize(

@@ -640,6 +640,25 @@ def test_a_proxy_that_is_down(make_client: MakeClient, free_port: int, monkeypat
     assert_never_sent(run_and_read(make_client("http://wiro.invalid/v1", attempts=1)))
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "base_url"),
+    [
+        ("http_proxy", "http:///nowhere", "http://wiro.invalid/v1"),
+        ("REQUESTS_CA_BUNDLE", "/no/such/bundle.pem", "https://127.0.0.1:1/v1"),
+    ],
+)
+def test_an_environment_that_cannot_be_used(
+    make_client: MakeClient, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, base_url: str
+) -> None:
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, value)
+
+    for error in run_and_read(make_client(base_url, attempts=1)):
+        assert not isinstance(error, WiroRunUnknownError)
+        assert "Nothing was sent" in str(error)
+
+
 @pytest.mark.parametrize("base_url", ["nonsense", "ftp://127.0.0.1/v1", "http://", "http://[::1/v1"])
 def test_a_base_url_that_cannot_be_used(make_client: MakeClient, base_url: str) -> None:
     for error in run_and_read(make_client(base_url)):

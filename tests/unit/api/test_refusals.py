@@ -132,7 +132,7 @@ def test_refusals_over_http(
         ([{"code": None, "message": None}], 401, WiroAuthenticationError, 0),
         ([{}], 401, WiroAuthenticationError, 0),
         ([], 401, WiroAuthenticationError, 0),
-        ([], 403, WiroAuthenticationError, 0),
+        ([], 403, WiroConnectionError, 0),
         ([], 404, WiroNotFoundError, 0),
         ([], 400, WiroBadRequestError, 0),
         ([], 408, WiroConnectionError, 0),
