@@ -63,11 +63,18 @@ with DAG(
             fps=fps,
             map_index_template="{{ task.prompt[:60] }}",
         )
-        wait = WiroTaskSensor(task_id="wait", task=submit.output, timeout=3600, poll_interval=POLL_INTERVAL)
+        wait = WiroTaskSensor(
+            task_id="wait",
+            task=submit.output,
+            timeout=3600,
+            poll_interval=POLL_INTERVAL,
+            map_index_template="Wiro task {{ task.task.wiro_task_id }}",
+        )
         fetch = WiroFetchOutputsOperator(
             task_id="fetch",
             task=wait.output,
             destination=VIDEOS + "/{{ dag_run.run_after | ds }}",
+            map_index_template="Wiro task {{ task.task.wiro_task_id }}",
         )
         return fetch.output
 

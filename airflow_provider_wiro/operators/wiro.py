@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from airflow_provider_wiro.api.seedance import find_model, wire_inputs
 from airflow_provider_wiro.api.tasks import Outcome, WiroTask, ensure_succeeded
@@ -54,9 +56,26 @@ Stores the outputs of a [Wiro](https://wiro.ai) task, and a manifest beside them
 """
 
 
-def _after_order(error: WiroError) -> bool:
-    # A retry of an operator that has ordered orders again: only where the first order is known to cost nothing.
-    return error.retryable and isinstance(error, WiroTaskError)
+@contextmanager
+def _order_stands(wiro_task_id: str | None = None) -> Iterator[None]:
+    """Guard what follows an order: Airflow may retry only where that order is known to cost nothing.
+
+    :param wiro_task_id: the order, where known.
+    """
+    try:
+        yield
+    except WiroTaskError as error:
+        if error.retryable:
+            raise
+        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+    except (AirflowFailException, AirflowSkipException):
+        raise
+    except Exception as error:
+        order = f"Wiro task {wiro_task_id}" if wiro_task_id else "The Wiro task that the log above names"
+        raise AirflowFailException(
+            f"{type(error).__name__}: {error} {order} is ordered and untouched: it is not retried, because that would "
+            "order again. Wait for it with WiroTaskSensor and fetch it with WiroFetchOutputsOperator."
+        ) from error
 
 
 class WiroRunOperator(DataFromOtherTasks, BaseOperator):
@@ -194,18 +213,8 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
             receipt = hook.run(self.model, inputs, self.files)
         if brisk is not None:
             self._stop_on_kill = StopOnKill(brisk, receipt.wiro_task_id, self.log)
-        known = submitted(receipt.wiro_task_id, self.model)
-        url = hook.task_url(receipt.wiro_task_id)
-        self.log.info("%s accepted the order as Wiro task %s: %s", self.model, receipt.wiro_task_id, url)
-        context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=url)
-        if not self.wait_for_completion:
-            return known
-        end_time = time.time() + self.timeout
-        if self.deferrable:
-            self._defer(receipt.wiro_task_id, end_time)
-        wait = Wait(receipt.wiro_task_id, end_time, self.log)
-        wait_for_end(hook.get_conn(), wait, self.poll_interval)
-        return self._conclude(receipt.wiro_task_id, end_time)
+        with _order_stands(receipt.wiro_task_id):
+            return self._ordered(context, hook, receipt.wiro_task_id)
 
     def execute_complete(self, context: Context, event: Any, end_time: float | None = None) -> dict[str, Any]:
         """Read the task that the trigger spoke of, and decide.
@@ -214,14 +223,33 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
         :param event: the trigger's payload.
         :param end_time: unix time at which the waiting ends.
         """
-        with without_useless_retries(_after_order):
+        with _order_stands():
             wiro_task_id, _ = read_event(event)
-        return self._conclude(wiro_task_id, end_time or time.time() + self.timeout)
+        with _order_stands(wiro_task_id):
+            return self._conclude(wiro_task_id, end_time or time.time() + self.timeout)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after the wait; where the trigger itself has failed, do not order again."""
+        with _order_stands():
+            return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:
         """Stop the remote task; while deferred, the trigger does it."""
         if self._stop_on_kill is not None:
             self._stop_on_kill()
+
+    def _ordered(self, context: Context, hook: WiroHook, wiro_task_id: str) -> dict[str, Any]:
+        known = submitted(wiro_task_id, self.model)
+        url = hook.task_url(wiro_task_id)
+        self.log.info("%s accepted the order as Wiro task %s: %s", self.model, wiro_task_id, url)
+        context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=url)
+        if not self.wait_for_completion:
+            return known
+        end_time = time.time() + self.timeout
+        if self.deferrable:
+            self._defer(wiro_task_id, end_time)
+        wait_for_end(hook.get_conn(), Wait(wiro_task_id, end_time, self.log), self.poll_interval)
+        return self._conclude(wiro_task_id, end_time)
 
     def _defer(self, wiro_task_id: str, end_time: float) -> NoReturn:
         self.defer(
@@ -238,24 +266,24 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
 
     def _conclude(self, wiro_task_id: str, end_time: float) -> dict[str, Any]:
         """Deliver a task that succeeded, wait on for one that runs and has time left, raise for any other."""
-        with without_useless_retries(_after_order):
-            hook = self._hook()
-            try:
-                task = hook.get_task(wiro_task_id)
-            except WiroError as error:
-                if error.retryable and self.deferrable and time.time() < end_time:
-                    self.log.warning("Wiro task %s cannot be read, waiting on: %s", wiro_task_id, error)
-                    self._defer(wiro_task_id, end_time)
-                raise
-            if task.outcome is Outcome.RUNNING and self.deferrable and time.time() < end_time:
+        hook = self._hook()
+        has_time = self.deferrable and time.time() < end_time
+        try:
+            task = hook.get_task(wiro_task_id)
+        except WiroError as error:
+            if error.retryable and has_time:
+                self.log.warning("Wiro task %s cannot be read, waiting on: %s", wiro_task_id, error)
                 self._defer(wiro_task_id, end_time)
-            if task.outcome is Outcome.RUNNING:
-                task = self._time_out(hook, task)
-            self._stop_on_kill = None
-            ensure_succeeded(task)
-            facts = describe(task, {"model": self.model})
-            self.log.info("Wiro task %s succeeded for $%s", wiro_task_id, facts["total_cost"])
-            return facts if self.destination is None else _fetch(hook, task, self.destination, facts, self.log)
+            raise
+        if task.outcome is Outcome.RUNNING:
+            if has_time:
+                self._defer(wiro_task_id, end_time)
+            task = self._time_out(hook, task)
+        self._stop_on_kill = None
+        ensure_succeeded(task)
+        facts = describe(task, {"model": self.model})
+        self.log.info("Wiro task %s succeeded for $%s", wiro_task_id, facts["total_cost"])
+        return facts if self.destination is None else _fetch(hook, task, self.destination, facts, self.log)
 
     def _time_out(self, hook: WiroHook, task: WiroTask) -> WiroTask:
         """Stop a task whose time is up; return it if it has succeeded meanwhile, else raise."""
