@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import IPv4Address
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,10 +23,18 @@ if TYPE_CHECKING:
     from airflow_provider_wiro.api.client import WiroClient
     from airflow_provider_wiro.api.tasks import WiroTask
     from airflow_provider_wiro.emulator.local import LocalWiro
+    from tests.unit.fetching import Fetching
+
+    Until = Callable[..., WiroTask]
+    Scripting = Callable[..., "Scripted"]
+    MakeClient = Callable[..., WiroClient]
 
 # Airflow writes its configuration file where it is imported first: not into somebody's home.
 if "AIRFLOW_HOME" not in os.environ:
     os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow-home-")
+
+# What they find wrong is told as fully as in a test.
+pytest.register_assert_rewrite("tests.unit.fetching", "tests.unit.api.family", "tests.unit.api.support")
 
 PATIENCE = 20.0
 
@@ -54,7 +63,7 @@ def naps() -> list[float]:
 
 
 @pytest.fixture
-def make_client(naps: list[float]) -> Iterator[Callable[..., WiroClient]]:
+def make_client(naps: list[float]) -> Iterator[MakeClient]:
     """Make clients that only note how long they would sleep."""
     from airflow_provider_wiro.api.auth import WiroAuth
     from airflow_provider_wiro.api.client import WiroClient
@@ -74,13 +83,13 @@ def make_client(naps: list[float]) -> Iterator[Callable[..., WiroClient]]:
 
 
 @pytest.fixture
-def client(wiro: LocalWiro, make_client: Callable[..., WiroClient]) -> WiroClient:
+def client(wiro: LocalWiro, make_client: MakeClient) -> WiroClient:
     """A client of `wiro` that does not really sleep."""
     return make_client(wiro.base_url)
 
 
 @pytest.fixture
-def until(client: WiroClient) -> Callable[..., WiroTask]:
+def until(client: WiroClient) -> Until:
     """Return a function that reads a task until it is as wanted; by default until it has ended."""
 
     def read(wiro_task_id: str, wanted: Callable[[WiroTask], bool] = lambda task: task.outcome.is_terminal) -> WiroTask:
@@ -116,6 +125,33 @@ class Lines:
 @pytest.fixture
 def lines() -> Lines:
     return Lines()
+
+
+@pytest.fixture
+def no_sleep_between_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fetch again at once what could not be fetched."""
+    monkeypatch.setattr("tenacity.nap.time", SimpleNamespace(sleep=lambda seconds: None))
+
+
+@pytest.fixture
+def fetch(lines: Lines, no_sleep_between_attempts: None) -> Fetching:
+    """Return a function that fetches like the operator does."""
+    from tests.unit import fetching
+
+    return fetching.Fetching(lines)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A place to fetch to, in a folder where nothing else may appear."""
+    return tmp_path / "videos" / "tonight"
+
+
+@pytest.fixture
+def video(client: WiroClient, until: Until) -> WiroTask:
+    """A real video; it is drawn once, whoever asks for it."""
+    inputs = {"prompt": "a lighthouse at dawn", "seed": "7", "fps": "16"}
+    return until(client.run("ByteDance/text-to-video-seedance-v1", inputs).wiro_task_id)
 
 
 @dataclass(frozen=True)
@@ -191,7 +227,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def scripted() -> Iterator[Callable[..., Scripted]]:
+def scripted() -> Iterator[Scripting]:
     """Start tiny servers: ``scripted(answer, …)`` or ``scripted(json_object, …)``."""
     servers: list[Scripted] = []
 

@@ -5,21 +5,26 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from airflow_provider_wiro.api.seedance import DEFAULT_MODEL, MODELS, find_model, wire_inputs
+from airflow_provider_wiro.api.seedance import DEFAULT_MODEL, MODELS, wire_inputs
 from airflow_provider_wiro.exceptions import WiroInputError
+from tests.unit.api.family import (
+    CAMERA,
+    FAST,
+    FRAME,
+    IMAGE_LITE,
+    PRO,
+    PRO_15,
+    RELATIVES,
+    TEXT,
+    TEXT_LITE,
+    faults_of,
+    needed,
+    wire_of,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_wiro.api.client import WiroClient
     from airflow_provider_wiro.emulator.local import LocalWiro
-
-TEXT = "ByteDance/text-to-video-seedance-v1"
-TEXT_LITE = "ByteDance/text-to-video-seedance-lite-v1"
-IMAGE_LITE = "ByteDance/image-to-video-seedance-lite-v1"
-PRO = "ByteDance/seedance-pro-v1"
-FAST = "ByteDance/seedance-v1-pro-fast"
-PRO_15 = "ByteDance/seedance-pro-v1.5"
-RELATIVES = (TEXT_LITE, IMAGE_LITE, PRO, FAST, PRO_15)
-FRAME = "https://example.org/first.png"
 
 RESOLUTIONS = {TEXT: ["480p", "720p"]} | dict.fromkeys(RELATIVES, ["480p", "720p", "1080p"])
 SIX = ["16:9", "4:3", "1:1", "3:4", "9:16", "21:9"]
@@ -31,33 +36,6 @@ RATIOS = {
     FAST: [*SIX, "adaptive"],
     PRO_15: [*SIX, "adaptive"],
 }
-CAMERA = {
-    TEXT: "camerafixed",
-    TEXT_LITE: "camerafixed",
-    IMAGE_LITE: "camerafixed",
-    PRO: "cameraFixed",
-    FAST: "cameraFixed",
-    PRO_15: "cameraFixed",
-}
-
-
-def needed(model: str) -> dict[str, Any]:
-    return {"prompt": "p", **({"image_url": FRAME} if model == IMAGE_LITE else {})}
-
-
-def wire_of(model: str, **inputs: Any) -> dict[str, str]:
-    """Return what an input becomes, without those that the model cannot do without."""
-    always = wire_inputs(model, needed(model))
-    return dict(wire_inputs(model, {**needed(model), **inputs}).items() - always.items())
-
-
-def faults_of(model: str, **inputs: Any) -> list[str]:
-    with pytest.raises(WiroInputError) as caught:
-        wire_inputs(model, {**needed(model), **inputs})
-    assert caught.value.model == model
-    for fault in caught.value.faults:
-        assert fault in str(caught.value)
-    return caught.value.faults
 
 
 def test_the_family_is_known_by_name() -> None:
@@ -241,129 +219,6 @@ def test_an_unknown_input_is_named_with_those_that_exist(name: str) -> None:
 
     assert fault.startswith(f"{name} is not an input")
     assert "'prompt'" in fault
-
-
-@pytest.mark.parametrize("model", RELATIVES)
-def test_relatives_have_no_frame_rate(model: str) -> None:
-    assert wire_of(model, fps=None) == {}
-    (fault,) = faults_of(model, fps=24)
-    assert fault.startswith("fps is not an input")
-
-
-@pytest.mark.parametrize("model", [TEXT, TEXT_LITE])
-@pytest.mark.parametrize("name", ["image_url", "last_image_url", "inputImageUrl"])
-def test_text_models_take_no_frame(model: str, name: str) -> None:
-    (fault,) = faults_of(model, **{name: FRAME})
-
-    assert "is not an input" in fault
-
-
-def test_pro_fast_takes_no_last_frame() -> None:
-    (fault,) = faults_of(FAST, last_image_url=FRAME)
-
-    assert "is not an input" in fault
-
-
-@pytest.mark.parametrize("model", [TEXT, TEXT_LITE, IMAGE_LITE, PRO, FAST])
-def test_only_1_5_makes_sound(model: str) -> None:
-    (fault,) = faults_of(model, generate_audio=True)
-
-    assert fault.startswith("generate_audio is not an input")
-
-
-@pytest.mark.parametrize("model", [PRO, FAST, IMAGE_LITE, PRO_15])
-def test_a_wrong_frame_address(model: str) -> None:
-    (fault,) = faults_of(model, image_url="/home/me/first.png")
-
-    assert fault.startswith("image_url is '/home/me/first.png', allowed: ")
-
-
-@pytest.mark.parametrize("nothing", [None, "", "  ", "None", "null"])
-def test_the_image_model_needs_a_frame(nothing: str | None) -> None:
-    with pytest.raises(WiroInputError, match="image_url is missing"):
-        wire_inputs(IMAGE_LITE, {"prompt": "p", "image_url": nothing})
-
-
-@pytest.mark.parametrize("model", [PRO, FAST])
-def test_the_pro_models_make_do_with_a_frame(model: str) -> None:
-    assert wire_inputs(model, {"image_url": FRAME}) == {"inputImageUrl": FRAME}
-
-
-@pytest.mark.parametrize("nothing", [None, "", "  ", "None", "null"])
-@pytest.mark.parametrize("model", [PRO, FAST])
-def test_the_pro_models_need_a_prompt_or_a_frame(model: str, nothing: str | None) -> None:
-    with pytest.raises(WiroInputError, match="prompt is missing"):
-        wire_inputs(model, {"image_url": nothing})
-
-
-@pytest.mark.parametrize("model", [IMAGE_LITE, PRO_15])
-def test_the_others_need_a_prompt_beside_the_frame(model: str) -> None:
-    with pytest.raises(WiroInputError, match="prompt is missing"):
-        wire_inputs(model, {"image_url": FRAME})
-
-
-class Later:
-    """A value that is known when the task runs; nothing may be asked of it before."""
-
-    def __bool__(self) -> bool:
-        raise AssertionError("judged")
-
-
-def is_later(value: Any) -> bool:
-    return isinstance(value, Later) or (isinstance(value, str) and "{{" in value)
-
-
-NAMES = {
-    "prompt",
-    "resolution",
-    "ratio",
-    "duration",
-    "fps",
-    "watermark",
-    "seed",
-    "camera_fixed",
-    "callback_url",
-}
-
-
-@pytest.mark.parametrize("name", [*sorted(NAMES), "camerafixed", "callbackUrl", "not_even_an_input"])
-@pytest.mark.parametrize("value", [Later(), "{{ params.value }}"], ids=["object", "template"])
-def test_what_is_not_known_yet_is_passed_over_and_left_out(name: str, value: Any) -> None:
-    wire = wire_inputs(TEXT, {"prompt": "p", name: value}, is_later)
-
-    assert wire == ({} if name == "prompt" else {"prompt": "p"})
-
-
-def test_what_is_known_is_judged_beside_what_is_not() -> None:
-    with pytest.raises(WiroInputError) as caught:
-        wire_inputs(TEXT, {"prompt": Later(), "duration": 6, "seed": "{{ x }}"}, is_later)
-
-    assert [fault.split(" ")[0] for fault in caught.value.faults] == ["duration"]
-
-
-def test_a_frame_that_is_not_known_yet_counts_as_one() -> None:
-    assert wire_inputs(IMAGE_LITE, {"prompt": "p", "image_url": Later()}, is_later) == {"prompt": "p"}
-    assert wire_inputs(PRO, {"image_url": "{{ x }}"}, is_later) == {}
-
-
-def test_a_template_that_was_not_rendered_is_refused_when_it_is_sent() -> None:
-    (fault,) = faults_of(TEXT, seed="{{ params.seed }}")
-
-    assert fault.startswith("seed is '{{ params.seed }}'")
-
-
-def test_an_unknown_model_is_named_with_those_that_exist() -> None:
-    with pytest.raises(WiroInputError) as caught:
-        wire_inputs("ByteDance/seedance-v9", {"prompt": "p"})
-
-    for part in ("'ByteDance/seedance-v9'", *MODELS, "WiroRunOperator"):
-        assert part in str(caught.value)
-
-
-def test_models_are_found_whatever_their_capitals() -> None:
-    assert find_model(PRO.upper()) is MODELS[PRO]
-    assert find_model("seedance-pro-v1") is None
-    assert wire_inputs(TEXT.lower(), {"prompt": "p", "fps": 16}) == {"prompt": "p", "fps": "16"}
 
 
 PROMPTS = [
