@@ -201,8 +201,11 @@ def _publish(staged: Path, path: ObjectStoragePath, wiro_task_id: str) -> None:
 
 
 def _folder(destination: str, wiro_task_id: str) -> ObjectStoragePath:
+    address = str(destination)  # a path object does as well
+    if "://" not in address:
+        address = str(Path(address).expanduser().absolute())
     try:
-        folder = ObjectStoragePath(destination)
+        folder = ObjectStoragePath(address)
         folder.fs  # noqa: B018  (names the store, or says that nobody knows it)
     except Exception as error:  # every store has errors of its own
         raise WiroOutputError(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import requests
+from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_wiro.api.tasks import WiroOutput, WiroTask
 from airflow_provider_wiro.exceptions import WiroError
@@ -275,3 +276,15 @@ def test_two_tries_of_one_task_do_not_disturb_each_other(
     assert partial == []
     assert names(folder) == ["4711.json", "4711.mp4"]
     assert (folder / "4711.mp4").read_bytes() == content
+
+
+@pytest.mark.parametrize("form", [str, Path, "{}/".format, "file://{}".format, ObjectStoragePath])
+def test_a_folder_may_be_given_in_any_form(fetch: Fetching, folder: Path, form: Callable[[str], Any]) -> None:
+    done = fetch(task_of(RAW), form(str(folder)))
+    assert names(folder) == ["4711-1.json", "4711.json"]
+    assert done["manifest"].removeprefix("file://") == str(folder / "4711.json")
+
+
+def test_a_relative_folder_is_told_in_full(fetch: Fetching, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert fetch(task_of(RAW), "videos")["manifest"] == str(tmp_path / "videos" / "4711.json")
