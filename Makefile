@@ -43,6 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed, and none of $(NEWEST) is. Name one: make PYTHON=/path/to/python3' >&2; exit 1; }
 	@"$(PYTHON)" -c '$(FITS)' || { echo '$(PYTHON) is not a Python 3.11 or newer' >&2; exit 1; }
 	@"$(PYTHON)" -c 'import ensurepip, venv' || { echo '$(PYTHON) lacks the module venv (on Debian and Ubuntu: apt install python3-venv)' >&2; exit 1; }
+	@echo 'Installing Airflow and all that it needs into $(VENV); the first time this takes a minute or two ...'
 	"$(PYTHON)" -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[emulator,dev]'
 	@touch $@

@@ -95,8 +95,7 @@ class WiroInputError(WiroConfigurationError, ValueError):
     default_advice = "Nothing was sent and nothing is billed: correct the inputs and run again."
 
     def __init__(self, model: str, faults: list[str]) -> None:
-        noun = "input" if len(faults) == 1 else f"{len(faults)} inputs"
-        super().__init__(f"{model} does not take the given {noun}: {'; '.join(faults)}.")
+        super().__init__(f"The inputs for {model} are not right: {'; '.join(faults)}.")
         self.model = model
         self.faults = faults
 

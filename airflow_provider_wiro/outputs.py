@@ -23,7 +23,7 @@ from airflow.sdk import ObjectStoragePath
 from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from airflow_provider_wiro.api.tasks import WiroOutput, WiroTask, whole_number
-from airflow_provider_wiro.exceptions import WiroError, WiroOutputError
+from airflow_provider_wiro.exceptions import WiroConfigurationError, WiroError, WiroOutputError
 from airflow_provider_wiro.waiting import Log
 
 _BLOCK = 1 << 20
@@ -39,7 +39,7 @@ def read_manifest(destination: str, wiro_task_id: str) -> dict[str, Any] | None:
     :param wiro_task_id: the task.
     :return: what :func:`fetch` returned then, or ``None``.
     """
-    path = _folder(destination, wiro_task_id) / f"{_safe(wiro_task_id)}.json"
+    path = open_folder(destination) / f"{_safe(wiro_task_id)}.json"
     try:
         # Not `read_text`, which passes by the store that Airflow has attached.
         with path.open("rb") as file:  # type: ignore[no-untyped-call]
@@ -69,12 +69,13 @@ def fetch(
     :return: `facts`, ``files`` (a list of ``uri``, ``name``, ``size`` in bytes, ``sha256``, ``content_type``) and
         ``manifest`` (its address).
     :raises WiroOutputError: the task has no outputs, a file cannot be had whole, or the folder cannot be written.
+    :raises WiroConfigurationError: nobody knows such a store.
     """
     if not task.outputs:
         raise WiroOutputError(
             "The task succeeded and lists no outputs.", wiro_task_id=task.wiro_task_id, retryable=False
         )
-    folder = _folder(destination, task.wiro_task_id)
+    folder = open_folder(destination)
     names = [_name(task.wiro_task_id, index, output, len(task.outputs)) for index, output in enumerate(task.outputs)]
     files = []
     with tempfile.TemporaryDirectory(prefix="wiro-") as staging:
@@ -200,18 +201,24 @@ def _publish(staged: Path, path: ObjectStoragePath, wiro_task_id: str) -> None:
         raise WiroOutputError(f"{_uri(path)} has {stored} bytes after writing.", wiro_task_id=wiro_task_id)
 
 
-def _folder(destination: str, wiro_task_id: str) -> ObjectStoragePath:
+def open_folder(destination: Any) -> ObjectStoragePath:
+    """Return the folder of a destination, having found its store; nothing is written.
+
+    :param destination: as given to :func:`fetch`.
+    :raises WiroConfigurationError: nobody knows such a store.
+    :raises WiroOutputError: the store cannot be had now.
+    """
     address = str(destination)  # a path object does as well
     if "://" not in address:
         address = str(Path(address).expanduser().absolute())
     try:
         folder = ObjectStoragePath(address)
         folder.fs  # noqa: B018  (names the store, or says that nobody knows it)
-    except Exception as error:  # every store has errors of its own
-        raise WiroOutputError(
-            f"destination is {destination!r}, which cannot be used: {type(error).__name__}: {error}.",
-            wiro_task_id=wiro_task_id,
-            retryable=not isinstance(error, ValueError),  # of which an unknown protocol is one
+    except Exception as error:  # every store has errors of its own; an unknown protocol is a ValueError
+        kind = WiroConfigurationError if isinstance(error, (ValueError, ImportError)) else WiroOutputError
+        raise kind(
+            f"destination is {address!r}, which cannot be used: {type(error).__name__}: {error}.",
+            advice="Is the store's provider installed (for s3: apache-airflow-providers-amazon), its connection made?",
         ) from error
     return folder
 

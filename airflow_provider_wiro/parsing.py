@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os import PathLike
 from typing import Any
 
 from airflow.sdk.bases.operator import get_merged_defaults
 from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorPartial
+
+from airflow_provider_wiro.exceptions import WiroConfigurationError
 
 
 class Later:
@@ -18,6 +21,19 @@ def is_unresolved(value: Any) -> bool:
     if isinstance(value, str):
         return any(mark in value for mark in ("{{", "{%", "{#"))
     return not (value is None or isinstance(value, (bool, int, float, bytes, list, tuple, Mapping)))
+
+
+def check_destination(destination: Any, *, needed: bool = False) -> None:
+    """Check a destination, as far as it is known.
+
+    :param destination: the argument.
+    :param needed: whether it must be given.
+    :raises WiroConfigurationError: it is no text and no path, or empty.
+    """
+    if (destination is None and not needed) or (is_unresolved(destination) and not isinstance(destination, PathLike)):
+        return
+    if not isinstance(destination, (str, PathLike)) or not str(destination).strip():
+        raise WiroConfigurationError(f"destination is {destination!r}, allowed: a folder's path or address.")
 
 
 def default_args_here(**given: Any) -> dict[str, Any] | None:

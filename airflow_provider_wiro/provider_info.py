@@ -20,7 +20,11 @@ PROVIDER_INFO: dict[str, Any] = {
     "operators": [
         {
             "integration-name": "Wiro AI",
-            "python-modules": ["airflow_provider_wiro.operators.wiro", "airflow_provider_wiro.operators.seedance"],
+            "python-modules": [
+                "airflow_provider_wiro.operators.fetch",
+                "airflow_provider_wiro.operators.seedance",
+                "airflow_provider_wiro.operators.wiro",
+            ],
         }
     ],
     "sensors": [{"integration-name": "Wiro AI", "python-modules": ["airflow_provider_wiro.sensors.wiro"]}],
@@ -38,7 +42,7 @@ PROVIDER_INFO: dict[str, Any] = {
                 # Port stays visible: without one, Airflow 3.3.2's Test button answers "Bad Request".
                 "placeholders": {
                     "host": "https://api.wiro.ai/v1 (the default)",
-                    "password": "the key of your Wiro project",
+                    "password": "the key of your Wiro project (its secret: below, under Extra Fields)",
                     "port": "443 (needed by the Test button of Airflow 3.3.2)",
                 },
             },

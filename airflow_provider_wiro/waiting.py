@@ -64,13 +64,15 @@ class Wait:
     :param wiro_task_id: the task.
     :param end_time: unix time at which the waiting ends.
     :param log: gets one line for each change: of status, into an outage, out of it.
+    :param missing_since: unix time since when Wiro has not known the task, where it does not; default: from the first
+        look that finds nothing.
     """
 
     wiro_task_id: str
     end_time: float
     log: Log
+    missing_since: float | None = None
     _status: str | None = None
-    _missing_since: float | None = None
     _in_trouble: bool = False
 
     def after_look(self, look: WiroTask | WiroError, now: float) -> str | None:
@@ -99,7 +101,7 @@ class Wait:
     def _log_task(self, task: WiroTask) -> None:
         if self._in_trouble:
             self.log.info("Wiro task %s can be read again.", self.wiro_task_id)
-        self._in_trouble, self._missing_since = False, None
+        self._in_trouble, self.missing_since = False, None
         if task.status == self._status:
             return
         self._status = task.status
@@ -114,11 +116,13 @@ class Wait:
         if isinstance(error, (WiroAuthenticationError, WiroConfigurationError)):
             return True
         if isinstance(error, WiroNotFoundError):
-            self._missing_since = now if self._missing_since is None else self._missing_since
-            if now - self._missing_since >= _NOT_FOUND_PATIENCE:
+            self.missing_since = now if self.missing_since is None else self.missing_since
+            if now - self.missing_since >= _NOT_FOUND_PATIENCE:
                 return True
         if not self._in_trouble:
             until = pendulum.from_timestamp(self.end_time).to_iso8601_string()
+            if isinstance(error, WiroNotFoundError):
+                until = f"it has been missing for {_NOT_FOUND_PATIENCE:g} s"
             self.log.warning("Wiro task %s cannot be read, trying on until %s: %s", self.wiro_task_id, until, error)
         self._in_trouble = True
         return False
@@ -166,12 +170,14 @@ def read_reference(task: Any) -> tuple[str | None, str | None]:
     given = task if isinstance(task, Mapping) else {"wiro_task_id": task}
     for key in ("wiro_task_id", "task_token"):
         value = given.get(key)
-        if isinstance(value, (str, int)) and not isinstance(value, bool) and str(value).strip():
-            text = str(value).strip()
+        text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+        # What a template makes of a mapping or of nothing is text, too.
+        if text and not text.startswith(("{", "[")) and text not in ("None", "null"):
             return (text, None) if key == "wiro_task_id" else (None, text)
     shown = f"a mapping with {sorted(map(str, task))}" if isinstance(task, Mapping) else repr(task)
     raise WiroConfigurationError(
-        f"task is {shown}, allowed: what a run operator returned, a Wiro task id, or {{'task_token': …}}."
+        f"task is {shown}, allowed: what a run operator returned, a Wiro task id, or {{'task_token': …}}.",
+        advice="Pass `submit.output`; in a template, name the id: `{{ ti.xcom_pull('submit')['wiro_task_id'] }}`.",
     )
 
 
@@ -246,12 +252,21 @@ class StopOnKill:
     wiro_task_id: str
     log: Log
 
-    def __call__(self) -> None:
-        """Cancel or kill the task; never raises."""
+    def __call__(self) -> WiroTask | None:
+        """Cancel or kill the task; return it as it stands afterwards, or ``None`` if that is not known."""
         try:
-            log_stopped(self.log, self.client.stop_task(self.wiro_task_id))
+            task = self.client.stop_task(self.wiro_task_id)
         except Exception as error:
             log_not_stopped(self.log, self.wiro_task_id, error)
+            return None
+        log_stopped(self.log, task)
+        return task
+
+
+def log_succeeded(log: Log, task: WiroTask) -> None:
+    """Say that a task has succeeded, and what it cost."""
+    cost = "an unknown cost" if task.total_cost is None else f"${task.total_cost:.2f}"
+    log.info("Wiro task %s succeeded for %s with %d output(s).", task.wiro_task_id, cost, len(task.outputs))
 
 
 def log_stopped(log: Log, task: WiroTask) -> None:

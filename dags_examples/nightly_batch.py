@@ -12,7 +12,6 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -29,6 +28,9 @@ from airflow_provider_wiro.sensors.wiro import WiroTaskSensor
 PROMPTS = os.environ.get("WIRO_PROMPTS_CSV", str(Path(__file__).with_name("prompts.csv")))
 VIDEOS = os.environ.get("WIRO_VIDEOS_DIR", str(Path.home() / "wiro-videos"))
 POLL_INTERVAL = float(os.environ.get("WIRO_POLL_INTERVAL", "15"))
+
+# The later tasks of a chain know only an id; a person looks for the prompt.
+PROMPT_OF_ROW = "{{ ti.xcom_pull(task_ids='read_prompts')[ti.map_index]['prompt'] | truncate(60) }}"
 
 nightly_videos = Asset("nightly_videos")
 
@@ -48,7 +50,7 @@ with DAG(
     @task
     def read_prompts() -> list[dict[str, str]]:
         """Read the table: a column for each argument of the task group."""
-        with open(PROMPTS, newline="", encoding="utf-8") as table:
+        with open(PROMPTS, newline="", encoding="utf-8-sig") as table:  # as spreadsheets write it, too
             return list(csv.DictReader(table))
 
     @task_group(prefix_group_id=False)
@@ -61,32 +63,31 @@ with DAG(
             ratio=ratio,
             duration=duration,
             fps=fps,
-            map_index_template="{{ task.prompt[:60] }}",
+            map_index_template="{{ task.prompt | truncate(60) }}",
         )
         wait = WiroTaskSensor(
             task_id="wait",
             task=submit.output,
             timeout=3600,
             poll_interval=POLL_INTERVAL,
-            map_index_template="Wiro task {{ task.task.wiro_task_id }}",
+            map_index_template=PROMPT_OF_ROW,
         )
         fetch = WiroFetchOutputsOperator(
             task_id="fetch",
             task=wait.output,
             destination=VIDEOS + "/{{ dag_run.run_after | ds }}",
-            map_index_template="Wiro task {{ task.task.wiro_task_id }}",
+            map_index_template=PROMPT_OF_ROW,
         )
         return fetch.output
 
     @task(trigger_rule="all_done", outlets=[nightly_videos])
-    def summary(
-        rows: list[dict[str, str]], videos: Iterable[dict[str, Any]], *, run_id: str, outlet_events: Any
-    ) -> dict[str, Any]:
+    def summary(rows: list[dict[str, str]] | None, videos: Any, *, run_id: str, outlet_events: Any) -> dict[str, Any]:
         """Add up the night, write one manifest of all its videos, and tell the rest of the pipeline once."""
-        fetched = list(videos)
+        # Airflow gives the value itself where only one video came, and nothing where none did.
+        fetched: list[dict[str, Any]] = [videos] if isinstance(videos, dict) else list(videos or ())
         report: dict[str, Any] = {
             "videos": len(fetched),
-            "failed": len(rows) - len(fetched),
+            "failed": len(rows or ()) - len(fetched),
             "total_cost": str(sum((Decimal(video["total_cost"] or 0) for video in fetched), Decimal(0))),
             "folder": None,
             "manifest": None,

@@ -26,13 +26,16 @@ with DAG(
             type="string",
             format="multiline",
             minLength=1,
+            pattern=r"\S",
             title="Prompt",
             description="What the video shows.",
         ),
-        "resolution": Param("480p", enum=["480p", "720p"], title="Resolution"),
-        "ratio": Param("16:9", enum=["16:9", "4:3", "1:1", "3:4", "9:16", "21:9", "9:21"], title="Aspect ratio"),
-        "duration": Param(5, enum=[5, 10], title="Seconds"),
-        "fps": Param(24, enum=[24, 16], title="Frames per second"),
+        "resolution": Param("480p", type="string", enum=["480p", "720p"], title="Resolution"),
+        "ratio": Param(
+            "16:9", type="string", enum=["16:9", "4:3", "1:1", "3:4", "9:16", "21:9", "9:21"], title="Aspect ratio"
+        ),
+        "duration": Param(5, type="integer", enum=[5, 10], title="Seconds"),
+        "fps": Param(24, type="integer", enum=[24, 16], title="Frames per second"),
         "watermark": Param(False, type="boolean", title="Watermark"),
         "camera_fixed": Param(False, type="boolean", title="Camera stands still"),
         "seed": Param(

@@ -155,7 +155,7 @@ def table(videos: Sequence[Video], prompt_width: int = 44) -> str:
         made = (video.made.pixels, f"{video.made.seconds:.1f}") if video.made else ("?", "?")
         rows.append((video.file.name, prompt, *made, dollars(video.cost), "; ".join(video.faults)))
     total = sum((video.cost for video in videos), Decimal(0))
-    rows.append(("", "", "", "", dollars(total), "in total"))
+    rows.append(("", "", "", "", dollars(total), "in total, at the local Wiro's made-up prices"))
     widths = [max(len(row[column]) for row in rows) for column in range(6)]
     return "\n".join(_line(row, widths) for row in rows)
 

@@ -39,7 +39,7 @@ class Nonces:
 
     def __init__(self) -> None:
         self._last = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # on_kill may ask inside a signal handler
 
     def __call__(self) -> str:
         """Return the next one, as text."""

@@ -60,10 +60,10 @@ class WiroClient:
 
     :param auth: the project's credentials.
     :param base_url: address of the API with its version; default: Wiro's own.
-    :param connect_timeout: seconds until a connection must stand.
-    :param read_timeout: seconds without a byte of the answer.
-    :param attempts: how often a request that may be sent again is sent at most.
-    :param max_wait: longest pause in seconds between two attempts; a longer ``Retry-After`` is cut to it.
+    :param connect_timeout: seconds until a connection must stand; default 10.
+    :param read_timeout: seconds without a byte of the answer; default 60.
+    :param attempts: how often a request that may be sent again is sent at most; default 5.
+    :param max_wait: longest pause in seconds between two attempts; a longer ``Retry-After`` is cut to it; default 30.
     :param sleep: called with seconds between attempts.
     """
 
@@ -124,7 +124,11 @@ class WiroClient:
         if (wiro_task_id is None) == (task_token is None):
             raise ValueError("give either wiro_task_id or task_token")
         body = {"taskid": wiro_task_id} if task_token is None else {"tasktoken": task_token}
-        tasks = _tasks(self._post("Task/Detail", body))
+        try:
+            tasks = _tasks(self._post("Task/Detail", body))
+        except WiroError as error:
+            error.wiro_task_id = wiro_task_id
+            raise
         if not tasks:
             raise WiroNotFoundError("Wiro shows no such task.", wiro_task_id=wiro_task_id)
         return tasks[0]

@@ -58,8 +58,8 @@ def refusal(
 
 
 def _kind(code: int, message: str, endpoint: str, http_status: int) -> type[WiroError]:
-    if http_status in (403, 408):  # Wiro answers neither: something on the way does
-        return WiroConnectionError
+    if http_status in (403, 408):  # Wiro answers neither: something on the way does, perhaps after passing it on
+        return WiroRunUnknownError if endpoint == "Run" else WiroConnectionError
     if http_status == 401 or code in (98, 99) or _CREDENTIALS.search(message):
         return WiroAuthenticationError
     if code == 97:

@@ -112,7 +112,7 @@ def wire_inputs(
     :return: name on the wire and text, for every input that has a value.
     :raises WiroInputError: the model or any value is not allowed; every fault is listed.
     """
-    spec = find_model(model)
+    spec = find_model(str(model))
     if spec is None:
         raise WiroInputError(
             model, [f"model is {model!r}, allowed: {_listed(MODELS)} (WiroRunOperator runs any other model)"]
@@ -179,7 +179,7 @@ def _by_argument(
 def _missing(spec: SeedanceModel, values: Mapping[str, Any]) -> list[str]:
     faults = []
     frame = values.get("image_url")
-    has_frame = spec.first_frame and not (frame is None or (isinstance(frame, str) and frame.strip() in _NO_VALUE))
+    has_frame = spec.first_frame and not _is_none(frame)
     if values.get("prompt") is None and (spec.needs_prompt or not has_frame):
         faults.append("prompt is missing, allowed: the text of the video to make")
     if spec.needs_first_frame and not has_frame:
@@ -197,7 +197,7 @@ def _prompt(value: Any) -> str | None:
 
 def _choice(options: tuple[str, ...]) -> Callable[[Any], str | None]:
     def convert(value: Any) -> str | None:
-        if value is None:
+        if _is_none(value):
             return None
         number = _whole(value)
         text = value if number is None else str(number)
@@ -209,7 +209,7 @@ def _choice(options: tuple[str, ...]) -> Callable[[Any], str | None]:
 
 
 def _switch(value: Any) -> str | None:
-    if value is None:
+    if _is_none(value):
         return None
     if isinstance(value, (bool, str)) and str(value).lower() in ("true", "false"):
         return str(value).lower()
@@ -217,7 +217,7 @@ def _switch(value: Any) -> str | None:
 
 
 def _seed(value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and value.strip() in _NO_VALUE):
+    if _is_none(value):
         return None
     number = _whole(value)
     if number is None or not -1 <= number <= MAX_SEED:
@@ -234,12 +234,17 @@ def _whole(value: Any) -> int | None:
         return int(value) if value.is_integer() else None
     if isinstance(value, int):
         return value if abs(value) < 10**_DIGITS else None
-    text = value.strip() if isinstance(value, str) else ""
+    text = re.sub(r"\.0+$", "", value.strip()) if isinstance(value, str) else ""
     return int(text) if re.fullmatch(rf"-?[0-9]{{1,{_DIGITS}}}", text) else None
 
 
+def _is_none(value: Any) -> bool:
+    """Tell whether a value stands for none: an empty cell of a table, or what a template makes of None."""
+    return value is None or (isinstance(value, str) and value.strip() in _NO_VALUE)
+
+
 def _url(value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and value.strip() in _NO_VALUE):
+    if _is_none(value):
         return None
     try:
         parts = urlsplit(value) if isinstance(value, str) else None

@@ -27,8 +27,7 @@ class _SeedanceDecoratedOperator(DecoratedOperator, SeedanceRunOperator):
 
     :param python_callable: returns a prompt, or a mapping of arguments of
         :class:`~airflow_provider_wiro.operators.seedance.SeedanceRunOperator` that are inputs (``prompt``,
-            ``duration``, …). What it
-        returns is sent as it is, never rendered as a template.
+        ``duration``, …). What it returns is sent as it is, never rendered as a template.
     :param op_args: positional arguments of the function. (templated)
     :param op_kwargs: keyword arguments of the function. (templated)
     """

@@ -1,6 +1,6 @@
 """The models that the local Wiro offers: their inputs, prices and pixels.
 
-Inputs and options of the mission's Seedance model are its tool sheet's, those of its relatives are the ones
+Inputs and options of `ByteDance/text-to-video-seedance-v1` are its tool sheet's, those of its relatives are the ones
 that Wiro's published n8n nodes show. Pixels are ByteDance's own table for the family. **The prices are made
 up**: they only have the shape of Wiro's (``dynamicprice``), so that budgets can be tried out.
 """

@@ -151,6 +151,11 @@ class WiroHook(BaseHook):
     def _credentials(self, connection: Connection) -> tuple[str, str | None]:
         key = self._credential(connection.password, "API key")
         secret = self._credential(connection.extra_dejson.get("api_secret"), "API secret")
+        if connection.login:
+            raise WiroConfigurationError(
+                f"Connection {self.wiro_conn_id!r} has a login, which Wiro does not use.",
+                advice="Put the key into the field 'API key' (password) and the secret into 'API secret' (extra).",
+            )
         if key is None:
             half = ", although it has an 'API secret'" if secret else ""
             raise WiroConfigurationError(f"Connection {self.wiro_conn_id!r} has no 'API key'{half}.")
@@ -188,7 +193,7 @@ class WiroHook(BaseHook):
 
     def _no_connection(self) -> WiroConfigurationError:
         return WiroConfigurationError(
-            f"There is no connection {self.wiro_conn_id!r}.",
+            f"There is no connection {self.wiro_conn_id!r}, or Airflow cannot read it.",
             advice="Add one of type 'Wiro AI' with an 'API key' (and an 'API secret' for a signature project).",
         )
 

@@ -1,4 +1,4 @@
-"""Order a run of any model, and fetch what a task made."""
+"""Order a run of any model; the fetching operator, beside it, has a file of its own."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException, AirflowTaskTimeout
 
 from airflow_provider_wiro.api.seedance import find_model, wire_inputs
 from airflow_provider_wiro.api.tasks import Outcome, WiroTask, ensure_succeeded
@@ -17,24 +18,28 @@ from airflow_provider_wiro.exceptions import (
     WiroConfigurationError,
     WiroError,
     WiroOutputError,
+    WiroRunUnknownError,
+    WiroTaskCancelledError,
     WiroTaskError,
     WiroTaskTimeoutError,
     without_useless_retries,
 )
 from airflow_provider_wiro.links import WiroTaskLink
-from airflow_provider_wiro.parsing import CheckedPartial, Later, is_unresolved
+from airflow_provider_wiro.operators.fetch import WiroFetchOutputsOperator, fetch_to
+from airflow_provider_wiro.parsing import CheckedPartial, Later, check_destination, is_unresolved
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
 from airflow_provider_wiro.waiting import (
-    Log,
+    REFUSED,
+    TIMEOUT,
     StopOnKill,
     Wait,
     default_deferrable,
     describe,
     log_not_stopped,
     log_stopped,
+    log_succeeded,
     read_event,
-    read_reference,
     submitted,
     wait_for_end,
 )
@@ -45,37 +50,14 @@ if TYPE_CHECKING:
 
     from airflow_provider_wiro.hooks.wiro import WiroHook
 
+_TEN_YEARS = 10 * 366 * 86400
 _DOC_MD = """\
 Orders a run at [Wiro](https://wiro.ai). The button **Wiro task** under *Details* opens it there, also while it waits;
-the XCom `return_value` holds its id, and its cost and outputs once it has ended. Ending this task stops the remote one.
+the XCom `return_value` holds its id, and its cost and outputs where this task waits for its end.
 """
 
 
-_FETCH_DOC_MD = """\
-Stores the outputs of a [Wiro](https://wiro.ai) task, and a manifest beside them. Running it again asks Wiro nothing.
-"""
-
-
-@contextmanager
-def _order_stands(wiro_task_id: str | None = None) -> Iterator[None]:
-    """Guard what follows an order: Airflow may retry only where that order is known to cost nothing.
-
-    :param wiro_task_id: the order, where known.
-    """
-    try:
-        yield
-    except WiroTaskError as error:
-        if error.retryable:
-            raise
-        raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-    except (AirflowFailException, AirflowSkipException):
-        raise
-    except Exception as error:
-        order = f"Wiro task {wiro_task_id}" if wiro_task_id else "The Wiro task that the log above names"
-        raise AirflowFailException(
-            f"{type(error).__name__}: {error} {order} is ordered and untouched: it is not retried, because that would "
-            "order again. Wait for it with WiroTaskSensor and fetch it with WiroFetchOutputsOperator."
-        ) from error
+__all__ = ["WiroFetchOutputsOperator", "WiroRunOperator"]
 
 
 class WiroRunOperator(DataFromOtherTasks, BaseOperator):
@@ -93,8 +75,8 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
     :param wait_for_completion: wait until the run has ended; default False: submit only.
     :param deferrable: wait in the triggerer and not on a worker; default True, or what the environment variable
         ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` says.
-    :param poll_interval: seconds between two looks at the task; default 15.
-    :param timeout: seconds from the submission until the waiting ends; default 3600.
+    :param poll_interval: seconds (or a timedelta) between two looks at the task; default 15.
+    :param timeout: seconds (or a timedelta) from the submission until the waiting ends; default 3600.
     :param destination: folder to fetch the outputs to, as for :class:`WiroFetchOutputsOperator`; needs
         ``wait_for_completion``. (templated)
     :param cancel_on_kill: whether the remote task is stopped when somebody ends this Airflow task; default True.
@@ -124,8 +106,8 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
         wiro_conn_id: str = "wiro_default",
         wait_for_completion: bool = False,
         deferrable: bool = default_deferrable(),
-        poll_interval: float = 15.0,
-        timeout: float = 3600.0,
+        poll_interval: float | timedelta = 15.0,
+        timeout: float | timedelta = 3600.0,
         destination: str | None = None,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
@@ -138,12 +120,13 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
         self.wiro_conn_id = wiro_conn_id
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        self.poll_interval = poll_interval
-        self.timeout = timeout
+        self.poll_interval = _seconds(poll_interval)
+        self.timeout = _seconds(timeout)
         self.destination = destination
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self._stop_on_kill: StopOnKill | None = None
+        self._killed = False
         self.check_arguments(
             model=model,
             inputs=inputs,
@@ -169,15 +152,18 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
         """
         for name in ("poll_interval", "timeout"):
             value = arguments.get(name, 1)
-            if isinstance(value, Later):
+            if isinstance(value, (Later, timedelta)):
                 continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise WiroConfigurationError(f"{name} is {value!r}, allowed: a number of seconds above 0.")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _TEN_YEARS:
+                raise WiroConfigurationError(
+                    f"{name} is {value!r}, allowed: a number of seconds above 0, of ten years at most."
+                )
         if arguments.get("destination") is not None and not arguments.get("wait_for_completion"):
             raise WiroConfigurationError(
                 "destination is given without wait_for_completion=True, and only an ended task has files.",
                 advice="Set wait_for_completion=True, or fetch in a task of its own with WiroFetchOutputsOperator.",
             )
+        check_destination(arguments.get("destination"))
         cls.check_inputs(arguments)
 
     @classmethod
@@ -200,20 +186,30 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
 
         :raises WiroInputError: an input is not allowed.
         """
-        if find_model(self.model):
+        if find_model(self.model) and isinstance(self.inputs, Mapping):
             return dict(wire_inputs(self.model, self.inputs))
+        if not isinstance(self.inputs, Mapping):
+            raise WiroConfigurationError(f"inputs is {self.inputs!r}, allowed: a mapping of input names and values.")
         return {name: _wire_form(value) for name, value in self.inputs.items() if value is not None}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Order, and wait if asked to."""
         with without_useless_retries():
             inputs = self.wire_inputs()
+            if self.destination is not None:
+                self._open_destination()
             hook = self._hook()
             brisk = hook.get_client(**StopOnKill.CLIENT) if self.cancel_on_kill else None
-            receipt = hook.run(self.model, inputs, self.files)
+            if self._killed:
+                raise WiroError("Airflow ended this process before anything was ordered.", retryable=True)
+            self.log.info("Ordering a run of %s", self.model)
+            try:
+                receipt = hook.run(self.model, inputs, self.files)
+            except AirflowTaskTimeout as error:
+                raise WiroRunUnknownError("execution_timeout passed while the run was being ordered.") from error
         if brisk is not None:
             self._stop_on_kill = StopOnKill(brisk, receipt.wiro_task_id, self.log)
-        with _order_stands(receipt.wiro_task_id):
+        with self._order_stands(receipt.wiro_task_id):
             return self._ordered(context, hook, receipt.wiro_task_id)
 
     def execute_complete(self, context: Context, event: Any, end_time: float | None = None) -> dict[str, Any]:
@@ -223,26 +219,66 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
         :param event: the trigger's payload.
         :param end_time: unix time at which the waiting ends.
         """
-        with _order_stands():
-            wiro_task_id, _ = read_event(event)
-        with _order_stands(wiro_task_id):
-            return self._conclude(wiro_task_id, end_time or time.time() + self.timeout)
+        with self._order_stands():
+            wiro_task_id, word = read_event(event)
+        with self._order_stands(wiro_task_id):
+            if word == REFUSED:
+                self.log.warning("The triggerer cannot read Wiro task %s; its lines above tell why.", wiro_task_id)
+            end_time = time.time() if word == TIMEOUT else end_time or time.time() + self.timeout
+            return self._conclude(wiro_task_id, end_time)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the wait; where the trigger itself has failed, do not order again."""
-        with _order_stands():
+        with self._order_stands():
             return super().resume_execution(next_method, next_kwargs, context)
 
     def on_kill(self) -> None:
         """Stop the remote task; while deferred, the trigger does it."""
+        self._killed = True
         if self._stop_on_kill is not None:
             self._stop_on_kill()
+
+    @contextmanager
+    def _order_stands(self, wiro_task_id: str | None = None) -> Iterator[None]:
+        """Guard what follows an order: Airflow may retry only where that order is known to cost nothing.
+
+        :param wiro_task_id: the order, where known.
+        """
+        order = f"Wiro task {wiro_task_id}" if wiro_task_id else "The Wiro task that the log above names"
+        stands = (
+            f"{order} is ordered: it is not retried, because that would order again. Wait for it with WiroTaskSensor "
+            "and fetch it with WiroFetchOutputsOperator."
+        )
+        try:
+            yield
+        except (WiroTaskError, WiroOutputError) as error:  # they name the task and say what to do
+            if error.retryable and isinstance(error, WiroTaskError):
+                raise
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        except AirflowTaskTimeout as error:
+            # Airflow calls on_kill only for a time-out that leaves `execute`.
+            stopped = self._stop_on_kill() if self._stop_on_kill is not None else None
+            if stopped is not None and stopped.outcome in (Outcome.CANCELLED, Outcome.FAILED):
+                raise WiroTaskTimeoutError(
+                    "execution_timeout passed, and it was stopped.",
+                    wiro_task_id=wiro_task_id,
+                    retryable=True,
+                    advice="It is not billed. A retry orders anew.",
+                ) from error
+            raise AirflowFailException(f"execution_timeout passed. {stands}") from error
+        except Exception as error:
+            if isinstance(error, (AirflowFailException, AirflowSkipException)) and not isinstance(error, WiroError):
+                raise
+            raise AirflowFailException(f"{type(error).__name__}: {error} {stands}") from error
 
     def _ordered(self, context: Context, hook: WiroHook, wiro_task_id: str) -> dict[str, Any]:
         known = submitted(wiro_task_id, self.model)
         url = hook.task_url(wiro_task_id)
         self.log.info("%s accepted the order as Wiro task %s: %s", self.model, wiro_task_id, url)
         context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=url)
+        if self._killed:  # while the order was on its way
+            self.on_kill()
+            raise AirflowFailException(f"Airflow ended this process while Wiro task {wiro_task_id} was being ordered.")
         if not self.wait_for_completion:
             return known
         end_time = time.time() + self.timeout
@@ -280,10 +316,17 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
                 self._defer(wiro_task_id, end_time)
             task = self._time_out(hook, task)
         self._stop_on_kill = None
+        if self._killed and task.outcome is Outcome.CANCELLED:
+            raise WiroTaskCancelledError(
+                "It was stopped because Airflow ended this process.",
+                wiro_task_id=wiro_task_id,
+                retryable=True,
+                advice="It is not billed. A retry orders anew.",
+            )
         ensure_succeeded(task)
         facts = describe(task, {"model": self.model})
-        self.log.info("Wiro task %s succeeded for $%s", wiro_task_id, facts["total_cost"])
-        return facts if self.destination is None else _fetch(hook, task, self.destination, facts, self.log)
+        log_succeeded(self.log, task)
+        return facts if self.destination is None else fetch_to(hook, task, self.destination, facts, self.log)
 
     def _time_out(self, hook: WiroHook, task: WiroTask) -> WiroTask:
         """Stop a task whose time is up; return it if it has succeeded meanwhile, else raise."""
@@ -310,78 +353,21 @@ class WiroRunOperator(DataFromOtherTasks, BaseOperator):
             advice="It is not billed. A retry orders anew; a longer `timeout` gives it more time.",
         )
 
+    def _open_destination(self) -> None:
+        """Find out before anything is paid whether there is such a store."""
+        from airflow_provider_wiro.outputs import open_folder
+
+        check_destination(self.destination)
+        open_folder(self.destination)
+
     def _hook(self) -> WiroHook:
         from airflow_provider_wiro.hooks.wiro import WiroHook
 
         return WiroHook(self.wiro_conn_id)
 
 
-class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
-    """Stores the outputs of a task that has succeeded, and a manifest beside them.
-
-    The files are ``<destination>/<task id>.mp4`` (numbered where there are several) and ``<destination>/<task
-    id>.json``, the manifest. Running it again for a task whose manifest and files are there asks Wiro nothing. It
-    returns the facts that
-    :class:`~airflow_provider_wiro.sensors.wiro.WiroTaskSensor` returns, with ``files`` (``uri``, ``name``, ``size`` in
-        bytes,
-    ``sha256``, ``content_type``) and ``manifest`` (its address).
-
-    :param task: what a run operator or the sensor returned, a Wiro task id, or ``{"task_token": …}``. (templated)
-    :param destination: folder: a local path, or an address that Airflow's object storage understands, with its
-        connection, such as ``s3://aws_default@bucket/videos``. (templated)
-    :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
-    :raises WiroTaskError: the task still runs; a retry looks again.
-    :raises WiroOutputError: a file cannot be had whole, or the folder cannot be written; a retry fetches again.
-    :raises AirflowFailException: the task failed, was cancelled, does not exist or has no outputs.
-    """
-
-    template_fields: Sequence[str] = ("task", "destination", "wiro_conn_id")
-    operator_extra_links = (WiroTaskLink(),)
-    custom_operator_name = "Wiro fetch"
-    ui_color = "#f6effe"
-
-    def __init__(self, *, task: Any, destination: str, wiro_conn_id: str = "wiro_default", **kwargs: Any) -> None:
-        super().__init__(**{"doc_md": _FETCH_DOC_MD, **kwargs})
-        self.task = task
-        self.destination = destination
-        self.wiro_conn_id = wiro_conn_id
-        if not is_unresolved(task):
-            read_reference(task)
-        if not is_unresolved(destination) and not str(destination or "").strip():
-            raise WiroConfigurationError(f"destination is {destination!r}, allowed: a folder's path or address.")
-
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Fetch, unless it has been done before."""
-        from airflow_provider_wiro.hooks.wiro import WiroHook
-        from airflow_provider_wiro.outputs import read_manifest
-
-        with without_useless_retries():
-            wiro_task_id, token = read_reference(self.task)
-            done = read_manifest(self.destination, wiro_task_id) if wiro_task_id else None
-            if done is not None:
-                self.log.info("Wiro task %s has been fetched before: %s", wiro_task_id, done["manifest"])
-                done.pop("inputs", None)
-                return done
-            hook = WiroHook(self.wiro_conn_id)
-            task = hook.get_task(wiro_task_id, token)
-            context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=hook.task_url(task.wiro_task_id))
-            if task.outcome is Outcome.RUNNING:
-                raise WiroTaskError(
-                    f"It still runs ({task.status}).",
-                    wiro_task_id=task.wiro_task_id,
-                    retryable=True,
-                    advice="Put a WiroTaskSensor before the fetch.",
-                )
-        with without_useless_retries(lambda error: error.retryable and isinstance(error, WiroOutputError)):
-            ensure_succeeded(task)
-            facts = describe(task, self.task if isinstance(self.task, Mapping) else None)
-            return _fetch(hook, task, self.destination, facts, self.log)
-
-
-def _fetch(hook: WiroHook, task: WiroTask, destination: str, facts: Mapping[str, Any], log: Log) -> dict[str, Any]:
-    from airflow_provider_wiro.outputs import fetch
-
-    return fetch(task, destination, facts, log, read_again=lambda: hook.get_task(task.wiro_task_id))
+def _seconds(value: float | timedelta) -> float:
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def _wire_form(value: Any) -> Any:

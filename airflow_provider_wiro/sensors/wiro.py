@@ -10,7 +10,12 @@ from airflow.sdk import BaseSensorOperator, PokeReturnValue
 from airflow.sdk.exceptions import AirflowException, AirflowSensorTimeout, AirflowSkipException
 
 from airflow_provider_wiro.api.tasks import WiroTask, ensure_succeeded
-from airflow_provider_wiro.exceptions import WiroError, WiroTaskError, without_useless_retries
+from airflow_provider_wiro.exceptions import (
+    WiroConfigurationError,
+    WiroError,
+    WiroTaskError,
+    without_useless_retries,
+)
 from airflow_provider_wiro.links import WiroTaskLink
 from airflow_provider_wiro.parsing import is_unresolved
 from airflow_provider_wiro.templating import DataFromOtherTasks
@@ -21,6 +26,7 @@ from airflow_provider_wiro.waiting import (
     Wait,
     default_deferrable,
     describe,
+    log_succeeded,
     read_event,
     read_reference,
 )
@@ -84,6 +90,10 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
         self.cancel_on_kill = cancel_on_kill
         self._wait: Wait | None = None
         self._stop_on_kill: StopOnKill | None = None
+        if self.poke_interval <= 0:
+            raise WiroConfigurationError(
+                f"poll_interval is {self.poke_interval!r}, allowed: a number of seconds above 0."
+            )
         if not is_unresolved(task):
             read_reference(task)
 
@@ -126,7 +136,10 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
             if self._wait is None:
                 wiro_task_id = self._task_id(hook)
                 self._push_link(context, hook, wiro_task_id)
-                self._wait = Wait(wiro_task_id, time.time() + self.timeout, self.log)
+                # In mode `reschedule`, each look is a process of its own.
+                first = context["ti"].get_first_reschedule_date(context) if self.reschedule else None
+                began = first.timestamp() if first else None
+                self._wait = Wait(wiro_task_id, (began or time.time()) + self.timeout, self.log, missing_since=began)
                 if self.cancel_on_kill:
                     brisk = hook.get_client(**StopOnKill.CLIENT)
                     self._stop_on_kill = StopOnKill(brisk, wiro_task_id, self.log)
@@ -175,8 +188,7 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
     def _conclude(self, task: WiroTask) -> dict[str, Any]:
         self._stop_on_kill = None
         ensure_succeeded(task)
-        cost = "an unknown cost" if task.total_cost is None else f"${task.total_cost}"
-        self.log.info("Wiro task %s succeeded for %s with %d output(s).", task.wiro_task_id, cost, len(task.outputs))
+        log_succeeded(self.log, task)
         return describe(task, self.task if isinstance(self.task, Mapping) else None)
 
     def _task_id(self, hook: WiroHook) -> str:

@@ -92,7 +92,7 @@ def test_the_next_run_makes_every_video_as_ordered(finished: Demo) -> None:
     text = "".join(finished.lines)
     assert finished.process.returncode == 0, text
     assert "12 of 12 videos are as ordered." in text
-    assert "$1.54  in total" in text
+    assert "$1.54  in total, at the local Wiro's made-up prices" in text
     assert re.search(r"\d+ s  12 videos: \d+ submitted, \d+ waiting", text)
     folder = Path(re.search(r"^Videos +(.+)$", text, re.MULTILINE)[1])  # type: ignore[index]
     assert len(list(folder.glob("*.mp4"))) == 12

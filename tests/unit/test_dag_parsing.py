@@ -355,7 +355,8 @@ def test_a_mapped_task_of_the_nightly_example_is_named_by_its_prompt(examples: D
     run = SeedanceRunOperator(task_id="submit", prompt="A lighthouse in a storm, " * 9)
     assert submit.map_index_template == template
     rendered = examples.dags["nightly_batch"].get_template_env().from_string(template).render(task=run)
-    assert rendered == run.prompt[:60]
+    assert rendered.startswith(run.prompt[:40])
+    assert len(rendered) <= 60
 
 
 def test_the_book_button_has_a_text_unless_the_author_wrote_one(dag: DAG) -> None:

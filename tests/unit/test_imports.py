@@ -31,6 +31,7 @@ OURS = {
         "links",
         "operators",
         "operators.seedance",
+        "operators.fetch",
         "operators.wiro",
         "parsing",
         "sensors",

@@ -56,7 +56,7 @@ LAYERS: Mapping[str, Layer] = {
     "links": may(foreign="airflow"),
     # jinja2 for a type only, like Airflow's own method that it overrides.
     "templating": may(foreign="airflow jinja2"),
-    "parsing": may(foreign="airflow"),
+    "parsing": may("exceptions", "airflow"),
     "operators": may("exceptions api waiting hooks outputs links parsing templating triggers", "airflow"),
     "sensors": may("exceptions api waiting hooks links parsing templating triggers", "airflow"),
     "decorators": may("exceptions operators parsing", "airflow"),

@@ -128,7 +128,6 @@ REFUSED = [
     ("resolution", "480", ["'480p'"]),
     ("resolution", 480, ["'480p'"]),
     ("resolution", "480P", ["'480p'"]),
-    ("resolution", "", ["'480p'"]),
     ("resolution", True, ["'480p'"]),
     ("resolution", ["480p"], ["'480p'"]),
     ("ratio", "adaptive", ["'9:21'"]),
@@ -141,11 +140,9 @@ REFUSED = [
     ("duration", -5, ["'5', '10'"]),
     ("duration", [], ["'5', '10'"]),
     ("fps", 30, ["'24', '16'"]),
-    ("fps", "", ["'24', '16'"]),
     ("watermark", 1, ["True or False"]),
     ("watermark", 0, ["True or False"]),
     ("watermark", "yes", ["True or False"]),
-    ("watermark", "", ["True or False"]),
     ("camera_fixed", "1", ["True or False"]),
     ("camera_fixed", [], ["True or False"]),
     ("callback_url", "example.org/done", ["http or https"]),
@@ -182,7 +179,6 @@ def test_all_faults_at_once() -> None:
 
     heads = sorted(fault.split(" ")[0] for fault in caught.value.faults)
     assert heads == ["bogus", "duration", "prompt", "resolution", "seed", "watermark"]
-    assert "6 inputs" in str(caught.value)
     assert TEXT in str(caught.value)
 
 

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, TaskDeferralError, TaskDeferred
+from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferralError, TaskDeferred
 
 from airflow_provider_wiro.api.client import WiroClient
 from airflow_provider_wiro.emulator import LocalWiro
-from airflow_provider_wiro.exceptions import WiroBusyError, WiroConnectionError, WiroTaskFailedError
+from airflow_provider_wiro.exceptions import (
+    WiroBusyError,
+    WiroConnectionError,
+    WiroError,
+    WiroTaskCancelledError,
+    WiroTaskFailedError,
+    WiroTaskTimeoutError,
+)
 from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
-from airflow_provider_wiro.operators.wiro import WiroFetchOutputsOperator
+from airflow_provider_wiro.operators.wiro import WiroFetchOutputsOperator, WiroRunOperator
 from airflow_provider_wiro.sensors.wiro import WiroTaskSensor
 
 
@@ -88,7 +98,7 @@ def test_no_connection_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_airflow_that_fails_after_the_order_is_not_asked_to_retry(wiro: LocalWiro) -> None:
-    with pytest.raises(AirflowFailException, match=r"RuntimeError: no api-server.* is ordered and untouched"):
+    with pytest.raises(AirflowFailException, match=r"RuntimeError: no api-server.* is ordered: it is not retried"):
         execute(order(), RuntimeError("no api-server"))
     assert accepted(wiro) == 1
 
@@ -159,3 +169,91 @@ def test_a_fetch_before_the_end_may_be_retried_and_a_sensor_need_not_wait_after_
     again = execute(WiroFetchOutputsOperator(task_id="fetch", task=waited, destination=str(tmp_path)))
     assert again == fetched
     assert wiro.ledger()["calls"] == calls
+
+
+@pytest.mark.parametrize("destination", ["nosuch://bucket/videos", "s3nosuch://conn@bucket/x", "  "])
+def test_a_destination_that_cannot_work_is_refused_before_anything_is_ordered(
+    wiro: LocalWiro, destination: str
+) -> None:
+    operator = order(wait_for_completion=True, destination="/videos")
+    operator.destination = destination  # as a template would
+    with pytest.raises(AirflowFailException, match="destination is"):
+        execute(operator)
+    assert accepted(wiro) == 0
+
+
+@pytest.mark.parametrize(("cancel", "error"), [(True, WiroTaskTimeoutError), (False, AirflowFailException)])
+def test_an_execution_timeout_after_the_order_stops_it_or_is_not_retried(
+    wiro: LocalWiro, cancel: bool, error: type[Exception]
+) -> None:
+    operator = order(prompt="[wiro:hang]", wait_for_completion=True, deferrable=False, cancel_on_kill=cancel)
+    with execution_timeout(0.5), pytest.raises(error, match="execution_timeout passed"):
+        execute(operator)
+    (run,) = wiro.ledger()["runs"]
+    assert (run["status"] == "task_cancel") is cancel
+
+
+def test_an_execution_timeout_while_the_order_is_on_its_way_is_not_retried(wiro: LocalWiro) -> None:
+    wiro.set_faults(["run:slow:seconds=2"])
+    with (
+        execution_timeout(0.5),
+        pytest.raises(AirflowFailException, match="It is not known whether the run was accepted"),
+    ):
+        execute(order())
+
+
+def test_a_kill_while_the_order_is_on_its_way_stops_what_was_ordered(wiro: LocalWiro) -> None:
+    operator = order(prompt="[wiro:hang]", wait_for_completion=True)
+    wiro.set_faults(["run:slow:seconds=1"])
+    threading.Timer(0.3, operator.on_kill).start()
+    with pytest.raises(AirflowFailException, match="was being ordered"):
+        execute(operator)
+    assert [run["status"] for run in wiro.ledger()["runs"]] == ["task_cancel"]
+
+
+def test_a_kill_before_the_order_orders_nothing(wiro: LocalWiro) -> None:
+    operator = order()
+    operator.on_kill()
+    with pytest.raises(WiroError, match="before anything was ordered"):
+        execute(operator)
+    assert accepted(wiro) == 0
+
+
+def test_a_kill_from_below_may_be_retried_once_the_task_is_stopped(wiro: LocalWiro) -> None:
+    operator = order(prompt="[wiro:hang]", wait_for_completion=True, deferrable=False)
+    threading.Timer(0.5, operator.on_kill).start()
+    with pytest.raises(WiroTaskCancelledError, match="because Airflow ended this process") as caught:
+        execute(operator)
+    assert caught.value.retryable
+    assert accepted(wiro) == 1
+
+
+def test_inputs_that_are_no_mapping_are_not_retried(wiro: LocalWiro) -> None:
+    operator = WiroRunOperator(task_id="run", model="local/echo-text", inputs={"prompt": "x"})
+    operator.inputs = ["x"]  # as another task might bring
+    with pytest.raises(AirflowFailException, match="inputs is"):
+        execute(operator)
+    assert accepted(wiro) == 0
+
+
+def test_a_deadline_is_kept_where_airflow_forgets_it(wiro: LocalWiro, client: WiroClient) -> None:
+    operator = order(prompt="[wiro:hang]", wait_for_completion=True)
+    receipt = client.run(operator.model, operator.wire_inputs())
+    with pytest.raises(WiroTaskTimeoutError, match="was stopped"):  # `dag.test()` drops what was deferred with
+        operator.execute_complete({}, {"status": "timeout", "wiro_task_id": receipt.wiro_task_id})
+
+
+@contextmanager
+def execution_timeout(seconds: float) -> Iterator[None]:
+    """Raise what Airflow raises, from a signal as Airflow does."""
+
+    def alarm(*_: object) -> None:
+        raise AirflowTaskTimeout("Process timed out")
+
+    before = signal.signal(signal.SIGALRM, alarm)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,91 @@
+"""Fetch what a task made."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_wiro.api.tasks import Outcome, WiroTask, ensure_succeeded
+from airflow_provider_wiro.exceptions import WiroTaskError, without_useless_retries
+from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.parsing import check_destination, is_unresolved
+from airflow_provider_wiro.templating import DataFromOtherTasks
+from airflow_provider_wiro.waiting import Log, describe, read_reference
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_wiro.hooks.wiro import WiroHook
+
+_DOC_MD = """\
+Stores the outputs of a [Wiro](https://wiro.ai) task, and a manifest beside them. Running it again asks Wiro nothing.
+"""
+
+
+class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
+    """Stores the outputs of a task that has succeeded, and a manifest beside them.
+
+    The files are ``<destination>/<task id>.mp4`` (numbered where there are several) and ``<destination>/<task
+    id>.json``, the manifest. Running it again for a task whose manifest and files are there asks Wiro nothing. It
+    returns the facts that :class:`~airflow_provider_wiro.sensors.wiro.WiroTaskSensor` returns, with ``files`` (``uri``,
+    ``name``, ``size`` in bytes, ``sha256``, ``content_type``) and ``manifest`` (its address).
+
+    :param task: what a run operator or the sensor returned, a Wiro task id, or ``{"task_token": …}``. (templated)
+    :param destination: folder: a local path, or an address that Airflow's object storage understands, with its
+        connection, such as ``s3://aws_default@bucket/videos``. (templated)
+    :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
+    :raises WiroTaskError: the task still runs; a retry looks again.
+    :raises WiroOutputError: a file cannot be had whole, or the folder cannot be written; a retry fetches again.
+    :raises AirflowFailException: the task failed, was cancelled, does not exist or has no outputs.
+    """
+
+    template_fields: Sequence[str] = ("task", "destination", "wiro_conn_id")
+    operator_extra_links = (WiroTaskLink(),)
+    custom_operator_name = "Wiro fetch"
+    ui_color = "#f6effe"
+
+    def __init__(self, *, task: Any, destination: str, wiro_conn_id: str = "wiro_default", **kwargs: Any) -> None:
+        super().__init__(**{"doc_md": _DOC_MD, **kwargs})
+        self.task = task
+        self.destination = destination
+        self.wiro_conn_id = wiro_conn_id
+        if not is_unresolved(task):
+            read_reference(task)
+        check_destination(destination, needed=True)
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Fetch, unless it has been done before."""
+        from airflow_provider_wiro.hooks.wiro import WiroHook
+        from airflow_provider_wiro.outputs import read_manifest
+
+        with without_useless_retries():
+            check_destination(self.destination, needed=True)
+            wiro_task_id, token = read_reference(self.task)
+            done = read_manifest(self.destination, wiro_task_id) if wiro_task_id else None
+            if done is not None:
+                self.log.info("Wiro task %s has been fetched before: %s", wiro_task_id, done["manifest"])
+                done.pop("inputs", None)
+                return done
+            hook = WiroHook(self.wiro_conn_id)
+            task = hook.get_task(wiro_task_id, token)
+            context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=hook.task_url(task.wiro_task_id))
+            if task.outcome is Outcome.RUNNING:
+                raise WiroTaskError(
+                    f"It still runs ({task.status}).",
+                    wiro_task_id=task.wiro_task_id,
+                    retryable=True,
+                    advice="Put a WiroTaskSensor before the fetch.",
+                )
+        with without_useless_retries(lambda error: error.retryable and not isinstance(error, WiroTaskError)):
+            ensure_succeeded(task)
+            facts = describe(task, self.task if isinstance(self.task, Mapping) else None)
+            return fetch_to(hook, task, self.destination, facts, self.log)
+
+
+def fetch_to(hook: WiroHook, task: WiroTask, destination: str, facts: Mapping[str, Any], log: Log) -> dict[str, Any]:
+    """Store the outputs of a task that has succeeded; see :func:`airflow_provider_wiro.outputs.fetch`."""
+    from airflow_provider_wiro.outputs import fetch
+
+    return fetch(task, destination, facts, log, read_again=lambda: hook.get_task(task.wiro_task_id))
