@@ -23,6 +23,11 @@ def is_unresolved(value: Any) -> bool:
     return not (value is None or isinstance(value, (bool, int, float, bytes, list, tuple, Mapping)))
 
 
+def is_settled(value: Any) -> bool:
+    """Tell whether a value, and each value of a mapping, is known while the Dag is parsed."""
+    return not is_unresolved(value) and not (isinstance(value, Mapping) and any(map(is_unresolved, value.values())))
+
+
 def check_destination(destination: Any, *, needed: bool = False) -> None:
     """Check a destination, as far as it is known.
 

@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_wiro.api.tasks import Outcome, WiroTask, ensure_succeeded
 from airflow_provider_wiro.exceptions import WiroTaskError, without_useless_retries
 from airflow_provider_wiro.links import WiroTaskLink
-from airflow_provider_wiro.parsing import check_destination, is_unresolved
+from airflow_provider_wiro.parsing import check_destination, is_settled
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.waiting import Log, describe, read_reference
 
@@ -51,7 +51,7 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
         self.task = task
         self.destination = destination
         self.wiro_conn_id = wiro_conn_id
-        if not is_unresolved(task):
+        if is_settled(task):
             read_reference(task)
         check_destination(destination, needed=True)
 

@@ -17,7 +17,7 @@ from airflow_provider_wiro.exceptions import (
     without_useless_retries,
 )
 from airflow_provider_wiro.links import WiroTaskLink
-from airflow_provider_wiro.parsing import is_unresolved
+from airflow_provider_wiro.parsing import is_settled
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
 from airflow_provider_wiro.waiting import (
@@ -94,7 +94,7 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
             raise WiroConfigurationError(
                 f"poll_interval is {self.poke_interval!r}, allowed: a number of seconds above 0."
             )
-        if not is_unresolved(task):
+        if is_settled(task):
             read_reference(task)
 
     def execute(self, context: Context) -> Any:

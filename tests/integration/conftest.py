@@ -21,6 +21,11 @@ CANARY_SECRET = "canary-secret-9b7e40"
 DAGS = Path(__file__).with_name("dags")
 
 
+EXAMPLES = Path(__file__).parents[2] / "dags_examples"
+NIGHT = """prompt,resolution,ratio,duration,fps
+"A night train, seen from a bridge",480p,16:9,5,24
+"A night train that derails [wiro:fail]",,,10.0,
+"""
 README_DAGS = ("clips", "poster", "postcard")
 COUNT = 20
 FAILS, IS_CANCELLED, IS_SLOW = 3, 7, 0
@@ -71,6 +76,9 @@ def videos(home: Path) -> Path:
 def airflow(wiro: LocalWiro, home: Path, videos: Path) -> Iterator[LocalAirflow]:
     env = {
         "WIRO_VIDEOS_DIR": str(videos),
+        "WIRO_PROMPTS_CSV": str(home / "prompts.csv"),
+        "WIRO_POLL_INTERVAL": "1",
+        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # else unpausing starts last night's run, too
         "AIRFLOW_CONN_WIRO_DEFAULT": connection(wiro.base_url),
         "AIRFLOW_CONN_WIRO_WRONG_SECRET": connection(wiro.base_url, secret="canary-wrong-31c5"),
         "AIRFLOW_CONN_WIRO_HALF": connection(wiro.base_url, key=None),
@@ -80,8 +88,10 @@ def airflow(wiro: LocalWiro, home: Path, videos: Path) -> Iterator[LocalAirflow]
     shutil.copytree(DAGS, dags, ignore=shutil.ignore_patterns("__pycache__"))
     for number, snippet in enumerate(snippets("python")):
         (dags / f"readme_{number}.py").write_text(snippet.replace("/tmp/wiro-videos", str(videos)), encoding="utf-8")
+    shutil.copy(EXAMPLES / "nightly_batch.py", dags)
+    (home / "prompts.csv").write_text(NIGHT, encoding="utf-8-sig")
     with LocalAirflow(home, dags, env) as running:
-        for dag_id in ("form", *README_DAGS):
+        for dag_id in ("form", "nightly_batch", *README_DAGS):
             running.api.wait_for_dag(dag_id)
         assert running.api.import_errors() == []
         yield running
@@ -148,6 +158,7 @@ def long_runs(start: Callable[..., Run]) -> dict[str, Run]:
         "refused": start("refused", prompts=["a", ""], resolutions=["480p", "4k"]),
         "late": start("late"),
         **{dag_id: start(dag_id) for dag_id in README_DAGS},
+        "nightly_batch": start("nightly_batch"),
         "awkward_prompts": start("awkward_prompts", prompts=AWKWARD, first=AWKWARD[0]),
     }
 
