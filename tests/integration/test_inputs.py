@@ -50,7 +50,7 @@ def refused(long_runs: dict[str, Run]) -> Run:
         ("half_connection", -1, 1, ["WiroConfigurationError", "has no 'API key', although it has an 'API secret'"]),
         ("unreachable", -1, 2, ["WiroConnectionError", "no connection to 127.0.0.1:9", "Nothing was sent"]),
         ("unknown_model", -1, 1, ["WiroNotFoundError", "code 1", "slug-owner-project-not-exist"]),
-        ("not_a_task", -1, 1, ["WiroNotFoundError"]),
+        ("not_a_task", -1, 1, ["WiroConfigurationError", "task is 'None'"]),
     ],
 )
 def test_what_cannot_be_right_fails_once_and_says_why(

@@ -372,7 +372,7 @@ def test_the_book_button_has_a_text_unless_the_author_wrote_one(dag: DAG) -> Non
 def test_a_reference_with_a_template_in_it_waits_for_its_value(dag: DAG) -> None:
     with dag:
         WiroTaskSensor(task_id="by_token", task={"task_token": TEMPLATE})
-        for wrong in ("{'wiro_task_id': '1'}", "None", {"wiro_task_id": ""}, {}, None):
+        for number, wrong in enumerate(("{'wiro_task_id': '1'}", "None", {"wiro_task_id": ""}, {}, None)):
             with pytest.raises(WiroConfigurationError, match="task is"):
-                WiroTaskSensor(task_id="wrong", task=wrong)
+                WiroTaskSensor(task_id=f"wrong_{number}", task=wrong)
     assert "by_token" in dag.task_ids
