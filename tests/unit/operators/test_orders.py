@@ -7,11 +7,18 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException, AirflowTaskTimeout, TaskDeferralError, TaskDeferred
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowTaskTimeout,
+    TaskDeferralError,
+    TaskDeferred,
+)
 
 from airflow_provider_wiro.api.client import WiroClient
 from airflow_provider_wiro.emulator import LocalWiro
@@ -241,6 +248,17 @@ def test_a_deadline_is_kept_where_airflow_forgets_it(wiro: LocalWiro, client: Wi
     receipt = client.run(operator.model, operator.wire_inputs())
     with pytest.raises(WiroTaskTimeoutError, match="was stopped"):  # `dag.test()` drops what was deferred with
         operator.execute_complete({}, {"status": "timeout", "wiro_task_id": receipt.wiro_task_id})
+
+
+@pytest.mark.parametrize(("ago", "error"), [(120, AirflowFailException), (5, AirflowRescheduleException)])
+def test_a_sensor_that_sleeps_between_looks_is_patient_for_a_minute_only(ago: int, error: type[BaseException]) -> None:
+    class Sleeper(TaskInstance):
+        def get_first_reschedule_date(self, context: Any) -> datetime:
+            return datetime.now(UTC) - timedelta(seconds=ago)
+
+    sensor = WiroTaskSensor(task_id="wait", task="999", mode="reschedule", deferrable=False, timeout=600)
+    with pytest.raises(error):
+        sensor.execute({"ti": Sleeper()})
 
 
 @contextmanager

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import GetTaskStates, TaskStatesResult
 
 from airflow_provider_wiro.api.client import WiroClient
 from airflow_provider_wiro.api.seedance import DEFAULT_MODEL, wire_inputs
@@ -121,3 +124,47 @@ def test_its_row_in_the_database_holds_ids_and_numbers_only(wiro: LocalWiro) -> 
     }
     assert WiroTaskTrigger(**arguments).serialize() == (path, arguments)
     assert "local-secret" not in repr(trigger("2221"))
+
+
+class Supervisor:
+    """Stands for Airflow's supervisor, which knows the states of task instances."""
+
+    def __init__(self, states: dict[str, Any]) -> None:
+        self.states = states
+
+    async def asend(self, message: GetTaskStates) -> TaskStatesResult:
+        assert message.run_ids is not None
+        return TaskStatesResult(task_states={message.run_ids[0]: self.states})
+
+
+@pytest.mark.parametrize(
+    ("map_index", "states", "stopped"),
+    [
+        (-1, {"video": "failed"}, True),
+        (-1, {"video": "success"}, True),
+        (-1, {}, True),  # the Dag run is gone
+        (-1, {"video": "deferred"}, False),  # the trigger only moves to another triggerer
+        (-1, {"video": "running"}, False),  # cleared, and started again
+        (-1, {"video": None}, False),  # cleared, not scheduled yet
+        (3, {"video_3": "failed", "video_2": "deferred"}, True),
+        (3, {"video_3": "deferred", "video_2": "failed"}, False),
+    ],
+)
+def test_only_a_task_that_is_over_in_airflow_is_stopped(
+    client: WiroClient,
+    wiro: LocalWiro,
+    monkeypatch: pytest.MonkeyPatch,
+    map_index: int,
+    states: dict[str, Any],
+    stopped: bool,
+) -> None:
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Supervisor(states), raising=False)
+    running = trigger(order(client, "A trigger [wiro:hang]"))
+    running._task_instance = SimpleNamespace(dag_id="dag", run_id="run", task_id="video", map_index=map_index)
+    asyncio.run(running.on_kill())
+    assert (wiro.ledger()["runs"][0]["status"] == "task_cancel") is stopped
+
+
+def test_nothing_is_stopped_where_the_user_said_so(client: WiroClient, wiro: LocalWiro) -> None:
+    asyncio.run(trigger(order(client, "A trigger [wiro:hang]"), cancel_on_kill=False).on_kill())
+    assert wiro.ledger()["runs"][0]["status"] != "task_cancel"
