@@ -13,6 +13,9 @@
     │   └── WiroBadRequestError      a parameter is missing or wrong (code 0 with such a message)
     ├── WiroConnectionError          no usable answer: unreachable, time-out, HTTP 5xx, not JSON
     │   └── WiroRunUnknownError      a Run was sent and its answer is lost: it may have been accepted
+    ├── WiroOrderError               the order cannot go on: its inputs changed, or it failed too often
+    ├── WiroStoreError               Airflow's task state store cannot be read or written; nothing was sent after that
+    │   └── WiroSupersededError      another try of the same task has taken over; this process sends nothing
     ├── WiroTaskError                the remote task exists and did not deliver
     │   ├── WiroTaskFailedError      the model failed; not billed
     │   ├── WiroTaskCancelledError   somebody cancelled or killed it; not billed
@@ -171,6 +174,21 @@ class WiroRunUnknownError(WiroConnectionError):
         "tasks at Wiro. If it is there, fetch it with WiroTaskSensor and WiroFetchOutputsOperator; if not, clear this "
         "task."
     )
+
+
+class WiroOrderError(WiroError):
+    """The order cannot go on, and nothing was sent for it now."""
+
+
+class WiroStoreError(WiroError):
+    """Airflow's task state store cannot be read or written: without its record, nothing is sent."""
+
+    default_retryable = True
+    default_advice = "Nothing is sent without a record of it. A retry, or a clear, looks at Wiro first."
+
+
+class WiroSupersededError(WiroStoreError):
+    """Another try of the same Airflow task has taken over: this process stops, and touches nothing at Wiro."""
 
 
 class WiroTaskError(WiroError):

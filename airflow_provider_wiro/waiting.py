@@ -195,12 +195,15 @@ def read_event(event: Any) -> tuple[str, str]:
     return wiro_task_id, word
 
 
-def submitted(wiro_task_id: str, model: str) -> dict[str, Any]:
-    """Return what a submitted task is known by in XCom."""
+def submitted(wiro_task_id: str, model: str, at: float) -> dict[str, Any]:
+    """Return what a submitted task is known by in XCom.
+
+    :param at: unix time of the submission.
+    """
     return {
         "wiro_task_id": wiro_task_id,
         "model": model,
-        "submitted_at": pendulum.now("UTC").to_iso8601_string(),
+        "submitted_at": pendulum.from_timestamp(round(at)).to_iso8601_string(),
     }
 
 

@@ -10,18 +10,25 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError, ProxyError, SSLError
 
 from airflow_provider_wiro.api.auth import WiroAuth
 from airflow_provider_wiro.api.refusals import refusal
-from airflow_provider_wiro.api.tasks import QUEUED_STATUSES, Outcome, RunReceipt, TaskPage, WiroTask, whole_number
+from airflow_provider_wiro.api.tasks import (
+    QUEUED_STATUSES,
+    Outcome,
+    RunReceipt,
+    ServerClock,
+    TaskPage,
+    WiroTask,
+    whole_number,
+)
+from airflow_provider_wiro.api.transport import GuardedBody, never_sent, request_body, retry_after, server_clock
 from airflow_provider_wiro.exceptions import (
     WiroAPIError,
     WiroBusyError,
@@ -48,11 +55,6 @@ MAY_RESEND: Mapping[str, bool] = {
 }
 
 _STOP_ROUNDS = 3
-# OpenSSL's words for a handshake that did not come about.
-_HANDSHAKE = re.compile(
-    "CERTIFICATE_VERIFY_FAILED|WRONG_VERSION_NUMBER|UNSUPPORTED_PROTOCOL|NO_PROTOCOLS_AVAILABLE|HANDSHAKE_FAILURE"
-    "|HTTP_REQUEST"
-)
 
 
 class WiroClient:
@@ -86,13 +88,22 @@ class WiroClient:
         self._backoff = wait_random_exponential(multiplier=0.5, max=max_wait)
         self._sleep = sleep
         self._session = requests.Session()
+        self._clock: ServerClock | None = None
 
-    def run(self, model: str, inputs: Mapping[str, Any], files: Mapping[str, str | Path] | None = None) -> RunReceipt:
+    def run(
+        self,
+        model: str,
+        inputs: Mapping[str, Any],
+        files: Mapping[str, str | Path] | None = None,
+        before_sending: Callable[[], None] | None = None,
+    ) -> RunReceipt:
         """Order one run of a model. It is sent once and never again by this method.
 
         :param model: ``owner/name``.
         :param inputs: the model's inputs as they go over the wire.
         :param files: input name and path of a local file, sent along as multipart.
+        :param before_sending: called when the connection stands and the inputs are about to leave; where it raises,
+            they do not leave, and its error is this method's.
         :return: the accepted run's id and token.
         :raises WiroAPIError: Wiro refused: nothing was accepted.
         :raises WiroConnectionError: no connection stood: nothing was accepted.
@@ -105,7 +116,14 @@ class WiroClient:
         # A connection that was kept open may have been closed by the other side: the commonest reset would then leave
         # the outcome of a paid request unknown.
         with requests.Session() as session:
-            answer = self._post("Run", inputs, path=f"Run/{quote(owner)}/{quote(name)}", files=files, session=session)
+            answer = self._post(
+                "Run",
+                inputs,
+                path=f"Run/{quote(owner)}/{quote(name)}",
+                files=files,
+                session=session,
+                before_sending=before_sending,
+            )
         wiro_task_id, token = answer.get("taskid"), answer.get("socketaccesstoken")
         if not wiro_task_id:
             raise WiroRunUnknownError("Wiro accepted the run, and its answer has no task id.")
@@ -149,9 +167,9 @@ class WiroClient:
         try:
             answer = self._post("Task/List", body)
         except WiroNotFoundError:  # "There is no task yet.": a project without tasks
-            return TaskPage((), 0)
+            return TaskPage((), 0, self._clock)
         total = whole_number(answer.get("total"))
-        return TaskPage(_tasks(answer), total if total is not None and total >= 0 else None)
+        return TaskPage(_tasks(answer), total if total is not None and total >= 0 else None, self._clock)
 
     def cancel(self, wiro_task_id: str) -> None:
         """Cancel a task that is still queued; Wiro refuses it later (code 1)."""
@@ -246,11 +264,12 @@ class WiroClient:
         path: str | None = None,
         files: Mapping[str, str | Path] | None = None,
         session: requests.Session | None = None,
+        before_sending: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
         is_run = endpoint == "Run"
         session = session or self._session
         with ExitStack() as opened:
-            content = _content(body, files, opened)
+            content = request_body(body, files, opened)
             request = requests.Request("POST", f"{self.base_url}/{path or endpoint}", auth=self._auth, **content)
             try:
                 prepared = session.prepare_request(request)
@@ -259,12 +278,16 @@ class WiroClient:
                 adapter = session.get_adapter(url)
             except (requests.exceptions.RequestException, ValueError, TypeError) as error:
                 raise self._impossible(error, endpoint) from None
+            if before_sending is not None:
+                prepared.body = GuardedBody(prepared.body, before_sending)  # type: ignore[assignment]
             try:
+                began = time.time()
                 # The adapter, not the session: no redirect is followed, or even looked at.
                 response = adapter.send(prepared, timeout=self._timeouts, **settings)
                 response.content  # noqa: B018  (reads the answer, while the files are open and errors are ours)
             except (OSError, ValueError) as error:  # all of `requests`' own are OSErrors
                 raise self._no_answer(error, endpoint, is_run) from None
+        self._clock = server_clock(response, began, time.time())
         return self._read(response, endpoint, is_run)
 
     def _impossible(self, error: Exception, endpoint: str) -> WiroConfigurationError:
@@ -280,7 +303,7 @@ class WiroClient:
             return self._impossible(error, endpoint)
         host = urlsplit(self.base_url).netloc
         what = self._auth.redact(f"{type(error).__name__}: {error}")
-        if _never_sent(error):
+        if never_sent(error):
             return WiroConnectionError(f"{endpoint}: no connection to {host} ({what}). Nothing was sent.")
         kind = WiroRunUnknownError if is_run else WiroConnectionError
         return kind(f"{endpoint}: the connection to {host} broke before an answer came ({what}).")
@@ -304,7 +327,7 @@ class WiroClient:
         if 400 <= status < 500 or (is_envelope and status == 200):
             # HTTP alone tells enough where something before Wiro answered in its own words.
             envelope = answer if is_envelope else {"errors": [response.reason or "no reason"]}
-            raise refusal(envelope, status, endpoint, _retry_after(response), self._auth.redact)
+            raise refusal(envelope, status, endpoint, retry_after(response), self._auth.redact)
         kind = WiroRunUnknownError if is_run else WiroConnectionError
         media_type = response.headers.get("Content-Type", "no content type").split(";")[0]
         raise kind(
@@ -312,17 +335,6 @@ class WiroClient:
             f"({media_type}, {len(response.content)} bytes).",
             http_status=status,
         )
-
-
-def _never_sent(error: Exception) -> bool:
-    """Tell whether the request certainly did not reach a server: no name, no connection, no trust, no proxy."""
-    cause = error.args[0] if error.args else None
-    reason = getattr(cause, "reason", cause)
-    if isinstance(reason, (NewConnectionError, ConnectTimeoutError, ProxyError)):
-        return True
-    # Any other TLS error may have come while the answer was read.
-    words = [str(getattr(arg, "reason", "")) for arg in reason.args] if isinstance(reason, SSLError) else []
-    return any(_HANDSHAKE.search(word) for word in words)
 
 
 def _granted(way: Callable[[str], None], wiro_task_id: str) -> bool:
@@ -334,19 +346,6 @@ def _granted(way: Callable[[str], None], wiro_task_id: str) -> bool:
     except WiroConnectionError:
         pass
     return True
-
-
-def _content(body: Mapping[str, Any], files: Mapping[str, str | Path] | None, opened: ExitStack) -> dict[str, Any]:
-    """Return the body as `requests` takes it: JSON, or multipart where files go along (Wiro's documentation)."""
-    if not files:
-        return {"json": dict(body)}
-    parts = {}
-    for name, path in files.items():
-        try:
-            parts[name] = (Path(path).name, opened.enter_context(Path(path).open("rb")))  # noqa: SIM115
-        except OSError as error:
-            raise WiroConfigurationError(f"files[{name!r}] is {str(path)!r}: {error.strerror}.") from error
-    return {"data": dict(body), "files": parts}
 
 
 def _tasks(answer: Mapping[str, Any]) -> tuple[WiroTask, ...]:
@@ -361,14 +360,3 @@ def _tasks(answer: Mapping[str, Any]) -> tuple[WiroTask, ...]:
 def _every_name(wiro_task_id: str) -> dict[str, str]:
     # Wiro's documentation and its published client disagree on the field's name.
     return {"taskid": wiro_task_id, "tasktoken": wiro_task_id, "socketaccesstoken": wiro_task_id}
-
-
-def _retry_after(response: requests.Response) -> float | None:
-    """Return the seconds that an answer asks to wait: a number, or an HTTP date."""
-    value = response.headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None

@@ -167,12 +167,24 @@ class WiroTask:
 
 
 @dataclass(frozen=True)
+class ServerClock:
+    """How Wiro's clock differs from this machine's."""
+
+    offset: float
+    """Seconds to add to this machine's time to have Wiro's."""
+    uncertainty: float
+    """Seconds by which that may be off."""
+
+
+@dataclass(frozen=True)
 class TaskPage:
     """One page of Task/List, newest first."""
 
     tasks: tuple[WiroTask, ...]
     total: int | None
     """How many tasks the project has in all, where the answer tells."""
+    clock: ServerClock | None = None
+    """Wiro's clock, where the answer tells."""
 
 
 def ensure_succeeded(task: WiroTask) -> None:

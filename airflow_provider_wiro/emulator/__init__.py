@@ -33,7 +33,8 @@ prompt and seed in the picture. It shares no code with the rest of the package, 
 **The ledger** (:meth:`LocalWiro.ledger`, ``GET /ledger``) tells what really happened:
 
 * ``runs``: every accepted run, oldest first: ``taskid``, ``model``, ``parameters``, ``created`` (unix
-  seconds), ``status``, ``pexit``, ``billed`` (a boolean) and ``cost`` (USD, ``"0.00"`` if not billed);
+  seconds, by the right clock), ``status``, ``pexit``, ``billed`` (a boolean), ``cost`` (USD, ``"0.00"`` if not
+  billed), ``stopped_by_request`` (Cancel or Kill ended it) and ``foreign`` (somebody else's);
 * ``billed_total`` and ``balance`` in USD, as strings;
 * ``calls`` by endpoint (``"Run"``, ``"Task/Detail"``, ...; ``"elsewhere"`` is where redirects lead) and
   ``refusals`` by code, as strings;
@@ -43,9 +44,18 @@ prompt and seed in the picture. It shares no code with the rest of the package, 
 * ``stops``: ``cancelled`` and ``killed`` by request;
 * ``faults`` that happened, by ``POINT:KIND``.
 
-**Controls**: ``POST /control/faults`` with ``{"faults": [...]}``, ``POST /control/balance`` with
-``{"balance": 100}``, ``POST /control/reset``. ``GET /`` is a page with the videos, ``GET /tasks/{taskid}``
-one for each.
+**Settings** besides: a ``limit`` of tasks alive at once that does not follow from the balance (``--limit``,
+:meth:`LocalWiro.set_limit`); a ``clock_offset`` (``--clock-offset``, :meth:`LocalWiro.set_clock_offset`) by
+which all times are wrong that callers see, those of tasks and the ``Date`` header, while tasks take as long
+as ever (a task keeps the clock under which it was accepted); a ``cdn_host`` (``--cdn-host 127.0.0.2``), so that
+output files are at another address than the API. :meth:`LocalWiro.run_foreign` adds what others in the project
+run.
+
+**Controls**, all ``POST``: ``/control/faults`` with ``{"faults": [...]}``, ``/control/balance`` with
+``{"balance": 100}``, ``/control/limit`` with ``{"limit": 60}`` (``null``: by the balance), ``/control/clock``
+with ``{"offset": 90}``, ``/control/foreign`` with ``{"count": 5}`` and, if wanted, ``model``, ``prompt`` and other
+inputs, ``/control/reset``, which leaves the settings as they are. ``GET /`` is a page with the videos,
+``GET /tasks/{taskid}`` one for each.
 """
 
 from __future__ import annotations

@@ -37,6 +37,20 @@ def _parser() -> argparse.ArgumentParser:
         "--speed", type=float, default=60.0, help="Wiro seconds that pass in a second (default: %(default)s)"
     )
     parser.add_argument("--balance", metavar="USD", default="500", help="the account's balance (default: %(default)s)")
+    parser.add_argument("--limit", type=int, metavar="N", help="tasks alive at once (default: by the balance)")
+    parser.add_argument(
+        "--clock-offset",
+        metavar="SECONDS",
+        type=float,
+        default=0.0,
+        help="how wrong the clock is that callers see: task times and Date headers (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--cdn-host",
+        metavar="ADDRESS",
+        default="",
+        help="another loopback address for the output files, at the same port (default: the API's)",
+    )
     parser.add_argument(
         "--fault",
         metavar="SPEC",
@@ -77,6 +91,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             port=options.port,
             faults=options.fault,
             seed=options.seed,
+            limit=options.limit,
+            clock_offset=options.clock_offset,
+            cdn_host=options.cdn_host,
         )
     except (FaultSpecError, ValueError) as wrong:
         parser.error(str(wrong))

@@ -11,7 +11,7 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import ROUND_DOWN, Decimal, InvalidOperation
+from decimal import ROUND_DOWN, Decimal
 from typing import Any, Protocol
 
 from airflow_provider_wiro.emulator.catalogue import Model
@@ -64,6 +64,8 @@ class Task:
     plan: Plan
     price: Decimal
     video: Video | None = None
+    skew: float = 0.0
+    foreign: bool = False
     token: str = field(default_factory=lambda: secrets.token_urlsafe(40).replace("-", "").replace("_", "")[:30])
     uuid: str = field(default_factory=lambda: str(uuid.uuid4()))
     key: str = field(default_factory=lambda: "-".join(secrets.token_hex(4) for _ in range(8)))
@@ -75,6 +77,10 @@ class Task:
     def taskid(self) -> str:
         """The id as Wiro sends it."""
         return str(self.number)
+
+    def told(self, moment: float | None) -> str:
+        """Return a moment as the account's clock had it when the task was accepted; ``"0"`` for none."""
+        return "0" if moment is None else str(int(moment + self.skew))
 
     @property
     def prompt(self) -> str:
@@ -131,20 +137,6 @@ def money(amount: Decimal) -> str:
     return f"{amount.normalize():f}" if amount != amount.quantize(Decimal("0.01")) else f"{amount:.2f}"
 
 
-def read_balance(value: object) -> Decimal:
-    """Return a balance in USD.
-
-    :raises ValueError: it is not a number from 0 to a million.
-    """
-    try:
-        balance = Decimal(str(value))
-    except InvalidOperation:
-        balance = Decimal("NaN")
-    if isinstance(value, bool) or not balance.is_finite() or not 0 <= balance <= 1_000_000:
-        raise ValueError(f"the balance must be a number of USD from 0 to 1000000, not {value!r}")
-    return balance
-
-
 class Account:
     """One Wiro account with one project."""
 
@@ -159,6 +151,9 @@ class Account:
         self.speed = speed
         self.clock = clock
         self.now = clock()
+        # By how much the clock is wrong that callers see; tasks, and the ledger, go by the right one.
+        self.skew = 0.0
+        self.fixed_limit: int | None = None
         self.billed_total = Decimal(0)
         self.tasks: dict[int, Task] = {}
         self.calls: Counter[str] = Counter()
@@ -178,9 +173,13 @@ class Account:
         self._next = int((self.now - 1_700_000_000) * 100)
 
     def forget(self) -> Account:
-        """Return this account as it was opened: no tasks, no counts. Its ids go on, none is given twice."""
+        """Return this account as it was opened: no tasks, no counts. Its ids go on, none is given twice.
+
+        What was set stays: balance, limit and clock.
+        """
         fresh = Account(self._opening, self.speed, self.clock)
         fresh._next = max(self._next, fresh._next)
+        fresh.skew, fresh.fixed_limit = self.skew, self.fixed_limit
         return fresh
 
     def set_balance(self, balance: Decimal) -> None:
@@ -189,10 +188,16 @@ class Account:
 
     @property
     def limit(self) -> int | None:
-        """How many tasks may be alive at once, None for any number (Wiro's documentation)."""
+        """How many tasks may be alive at once, None for any number (Wiro's documentation, unless it was set)."""
+        if self.fixed_limit is not None:
+            return self.fixed_limit
         if self.balance > 250:
             return None
         return max(1, int((self.balance * Decimal("0.10")).to_integral_value(ROUND_DOWN)))
+
+    def told_now(self) -> float:
+        """Return the time that callers are told (unix seconds)."""
+        return self.clock() + self.skew
 
     def admit(self, model: Model, parameters: Mapping[str, str]) -> Decimal:
         """Return the price of a run that the account may start now.
@@ -213,13 +218,19 @@ class Account:
         return price
 
     def accept(
-        self, model: Model, parameters: dict[str, str], draw: Callable[[int], Video | None] = lambda _: None
+        self,
+        model: Model,
+        parameters: dict[str, str],
+        draw: Callable[[int], Video | None] = lambda _: None,
+        *,
+        foreign: bool = False,
     ) -> Task:
         """Start a run and return its task.
 
         :param model: what to run.
         :param parameters: checked inputs.
         :param draw: starts the drawing for a task id.
+        :param foreign: somebody else's in the same project.
         :raises RefusedError: see :meth:`admit`.
         """
         price = self.admit(model, parameters)
@@ -227,7 +238,7 @@ class Account:
         marks = read_marks(parameters.get("prompt", ""))
         plan = make_plan(marks, wiro_seconds(number, parameters, video=model.video))
         video = draw(number) if plan.pexit == "0" and not plan.hangs else None
-        task = Task(number, model, parameters, self.now, self.speed, plan, price, video)
+        task = Task(number, model, parameters, self.now, self.speed, plan, price, video, self.skew, foreign)
         self.tasks[number] = self._live[number] = self._by_token[task.token] = self._by_key[task.key] = task
         return task
 
@@ -323,6 +334,8 @@ class Account:
                     "pexit": task.pexit(now),
                     "billed": task.billed,
                     "cost": money(task.price if task.billed else Decimal(0)),
+                    "stopped_by_request": task.stopped is not None,
+                    "foreign": task.foreign,
                 }
                 for task in self.tasks.values()
             ],

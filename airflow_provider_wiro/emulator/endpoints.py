@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -27,6 +27,7 @@ POINTS = {
     "Task/InputOutputDelete": "delete",
     "File/Upload": "upload",
 }
+_FOREIGN = {"model": "ByteDance/text-to-video-seedance-v1", "prompt": "Somebody else's video"}
 _ID_FIELDS = ("tasktoken", "socketaccesstoken")
 
 
@@ -71,16 +72,17 @@ class Endpoints:
 
     # Runs
 
-    def prepare_run(self, path: str, body: Body, base: str) -> Callable[[], Task]:
+    def prepare_run(self, path: str, body: Body, base: str, *, foreign: bool = False) -> Callable[[], Task]:
         """Check a run and return what accepts it.
 
         :param path: ``Run/owner/model``.
         :param body: the model's inputs.
         :param base: where uploaded files are.
+        :param foreign: somebody else's.
         :raises RefusedError: the model does not exist or its inputs are wrong, or the account may not run it
             now; the last may also be raised when it is to be accepted.
         """
-        _, owner, project = path.split("/")
+        owner, _, project = path.removeprefix("Run/").partition("/")
         model = find_model(owner, project)
         if model is None:
             raise RefusedError(1, "slug-owner-project-not-exist")
@@ -92,7 +94,24 @@ class Endpoints:
         except BadInputError as wrong:
             raise RefusedError(0, str(wrong)) from wrong
         self.account.admit(model, parameters)
-        return lambda: self.account.accept(model, parameters, lambda number: self._order(model, parameters, number))
+
+        def draw(number: int) -> Drawing | None:
+            # Nobody looks at the videos of others: equal ones are drawn once.
+            return self._order(model, parameters, 0 if foreign else number)
+
+        return lambda: self.account.accept(model, parameters, draw, foreign=foreign)
+
+    def run_foreign(self, fields: Mapping[str, object]) -> list[str]:
+        """Accept runs of somebody else in the same project, without a call, and return their ids.
+
+        :param fields: ``count`` (default 1), ``model`` and its inputs; all may be missing.
+        :raises RefusedError: see :meth:`prepare_run`; those before the one that is refused have been accepted.
+        """
+        body = Body({**_FOREIGN, **fields})
+        inputs = Body({name: value for name, value in body.fields.items() if name not in ("count", "model")})
+        path = f"Run/{body.text('model')}"
+        count = body.number("count", 1, 1, 1000)
+        return [self.prepare_run(path, inputs, "", foreign=True)().taskid for _ in range(count)]
 
     def _order(self, model: Model, parameters: dict[str, str], number: int) -> Drawing | None:
         if not model.video:
@@ -132,9 +151,7 @@ class Endpoints:
         return task_answer([self._show(task, base, "detail")], 1)
 
     def _list(self, body: Body, base: str) -> dict[str, object]:
-        off = self.faults.pick("list", "off")
-        if off is not None:
-            self.faults.happen(off, "list")
+        if self._happens("list", "off"):
             raise RefusedError(0, "You don't have any permission for this action.")
         start = body.number("start", 0, 0, 10**9)
         limit = body.number("limit", 20, 1, 100)
@@ -144,24 +161,27 @@ class Endpoints:
         return task_answer([self._show(task, base, "list") for task in tasks[start : start + limit]], len(tasks))
 
     def _show(self, task: Task, base: str, point: str) -> dict[str, object]:
-        no_echo = self.faults.pick("echo", "off")
-        no_pexit = self.faults.pick(point, "no_pexit")
         hostile = self.faults.pick("cdn", "hostile_name")
-        shown = show(
-            task,
-            self.account.now,
-            base,
-            echo=no_echo is None,
-            pexit=no_pexit is None,
-            name="0.mp4" if hostile is None else HOSTILE_NAME,
-        )
-        if no_echo is not None:
-            self.faults.happen(no_echo, "echo")
-        if no_pexit is not None:
-            self.faults.happen(no_pexit, point)
+        shown = show(task, self.account.now, base, name="0.mp4" if hostile is None else HOSTILE_NAME)
         if hostile is not None and shown["outputs"]:
             self.faults.happen(hostile, "cdn")
+        no_echo = self.faults.pick("echo", "off", "partial", *(["off_in_list"] if point == "list" else []))
+        if no_echo is not None:
+            self.faults.happen(no_echo, "echo")
+            kept = {name: value for name, value in task.parameters.items() if name != "seed"}
+            shown["parameters"] = kept if no_echo.kind == "partial" else {}
+        for kind, name in (("no_pexit", "pexit"), ("no_createtime", "createtime")):
+            if self._happens(point, kind):
+                del shown[name]
+        if self._happens(point, "int_ids"):
+            shown["id"] = task.number
         return shown
+
+    def _happens(self, point: str, kind: str) -> bool:
+        fault = self.faults.pick(point, kind)
+        if fault is not None:
+            self.faults.happen(fault, point)
+        return fault is not None
 
     # Models and files
 
@@ -184,7 +204,7 @@ class Endpoints:
         runs = [task for task in self.account.newest() if task.model is model]
         good_ones = sum(task.billed for task in runs)
         bad_ones = sum(task.pexit(self.account.now) == "1" for task in runs)
-        last = str(int(runs[0].created)) if runs else "0"
+        last = runs[0].told(runs[0].created) if runs else "0"
         stat = {
             "runcount": str(len(runs)),
             "successcount": str(good_ones),
@@ -212,7 +232,7 @@ class Endpoints:
             "size": str(len(upload.data)),
             "parentid": body.text("folderid") or "0",
             "url": url,
-            "addedtime": str(int(self.account.clock())),
+            "addedtime": str(int(self.account.told_now())),
             "accesskey": secrets.token_hex(15),
         }
         return good(list=[entry])

@@ -9,6 +9,13 @@ A fault is written ``POINT:KIND[:option=value...]``, for example ``run:error_aft
   ``late`` accepts (2), what ``rate_limit`` asks for in ``Retry-After`` (1), for how long after a run
   ``early`` denies it (2);
 * ``match``: only runs whose prompt contains this text (point ``run``).
+
+Most kinds say what they do. At ``run``, ``*_before`` fails before anything was accepted, ``*_after`` after it,
+and ``late`` resets the connection and accepts later; ``slow`` does at once what was asked, and then waits with
+the answer. ``rate_limit`` is 429 with ``Retry-After``. ``no_date`` leaves the ``Date`` header out of whatever
+is answered. ``list:off`` refuses the list for want of a permission; ``list:no_createtime`` and ``list:int_ids``
+show its tasks without that field, and with a JSON number for an id. ``echo:off`` shows tasks with ``{}`` for
+their parameters, ``echo:off_in_list`` in the list only, ``echo:partial`` with all but the ``seed``.
 """
 
 from __future__ import annotations
@@ -18,7 +25,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-_READ = ("error", "reset", "slow", "rate_limit", "truncated", "html", "redirect")
+_READ = ("error", "reset", "slow", "rate_limit", "truncated", "html", "redirect", "no_date")
 KINDS: dict[str, tuple[str, ...]] = {
     "run": (
         "error_before",
@@ -31,14 +38,15 @@ KINDS: dict[str, tuple[str, ...]] = {
         "truncated",
         "html",
         "redirect",
+        "no_date",
     ),
     "detail": (*_READ, "no_pexit", "early"),
-    "list": (*_READ, "off", "no_pexit"),
+    "list": (*_READ, "off", "no_pexit", "no_createtime", "int_ids"),
     "cancel": _READ,
     "kill": _READ,
     "tool": _READ,
     "cdn": ("cut", "error", "expired", "wrong_size", "html", "slow", "reset", "hostile_name"),
-    "echo": ("off",),
+    "echo": ("off", "off_in_list", "partial"),
     "any": _READ,
 }
 _SECONDS = {"slow": 5.0, "late": 2.0, "rate_limit": 1.0, "early": 2.0}

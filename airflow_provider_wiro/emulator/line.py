@@ -27,6 +27,11 @@ class Line(H11Protocol):
         super().connection_lost(exc)
         self._lost.set()
 
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is gone."""
+        return self._lost.is_set()
+
     async def reset(self) -> None:
         """End the connection with a TCP reset; whatever is answered afterwards goes nowhere."""
         sock = self.transport.get_extra_info("socket")

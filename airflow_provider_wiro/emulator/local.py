@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import threading
@@ -11,8 +12,9 @@ from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from airflow_provider_wiro.emulator.account import Account, read_balance
+from airflow_provider_wiro.emulator.account import Account
 from airflow_provider_wiro.emulator.faults import Faults
+from airflow_provider_wiro.emulator.settings import read_balance, read_cdn_host, read_clock_offset, read_limit
 
 if TYPE_CHECKING:
     import uvicorn
@@ -63,6 +65,9 @@ class LocalWiro:
         port: int = 0,
         faults: Sequence[str] = (),
         seed: int = 0,
+        limit: int | None = None,
+        clock_offset: float = 0.0,
+        cdn_host: str = "",
     ) -> None:
         """Keep the settings; the server starts with the ``with`` block.
 
@@ -74,6 +79,9 @@ class LocalWiro:
         :param port: the port, 0 for a free one.
         :param faults: what goes wrong, see :mod:`airflow_provider_wiro.emulator.faults`.
         :param seed: makes rates of faults and random seeds reproducible.
+        :param limit: how many tasks may be alive at once, None for what the balance allows.
+        :param clock_offset: by how many seconds the clock is wrong that callers see.
+        :param cdn_host: another loopback address for the output files, at the same port (``127.0.0.2``).
         :raises ValueError: a setting is out of range; the message says what is allowed.
         """
         if not api_key:
@@ -84,6 +92,9 @@ class LocalWiro:
             raise ValueError(f"the port must be from 0 (any free one) to 65535, not {port!r}")
         self._faults = Faults(faults, seed)
         self._balance = read_balance(balance)
+        self._limit = read_limit(limit)
+        self._clock_offset = read_clock_offset(clock_offset)
+        self._cdn_host = read_cdn_host(cdn_host)
         self._api_key = api_key
         self._api_secret = api_secret
         self._speed = float(speed)
@@ -98,7 +109,9 @@ class LocalWiro:
     @property
     def url(self) -> str:
         """The server's address, without the API's ``/v1``: the web page is here."""
-        host = "127.0.0.1" if self._host in ("0.0.0.0", "") else self._host
+        return self._address("127.0.0.1" if self._host in ("0.0.0.0", "") else self._host)
+
+    def _address(self, host: str) -> str:
         return f"http://[{host}]:{self._port}" if ":" in host else f"http://{host}:{self._port}"
 
     @property
@@ -137,8 +150,36 @@ class LocalWiro:
         """
         self._do(lambda server: server.account.set_balance(read_balance(balance)))
 
+    def set_limit(self, limit: int | None) -> None:
+        """Set how many tasks may be alive at once.
+
+        :param limit: None for what the balance allows.
+        :raises ValueError: it is not a whole number from 0 to a million.
+        """
+        self._do(lambda server: setattr(server.account, "fixed_limit", read_limit(limit)))
+
+    def set_clock_offset(self, seconds: float) -> None:
+        """Set the clock that callers see wrong. Tasks keep the one under which they were accepted.
+
+        :param seconds: ahead of the right time; negative for behind.
+        :raises ValueError: it is not a number of at most three years.
+        """
+        self._do(lambda server: setattr(server.account, "skew", read_clock_offset(seconds)))
+
+    def run_foreign(self, *, count: int = 1, **inputs: object) -> list[str]:
+        """Accept runs of somebody else in the same project, and return their ids.
+
+        They are in the list, cost the account's money and count for its limit; in the ledger they are ``foreign``
+        and no call.
+
+        :param count: how many.
+        :param inputs: ``model`` (``owner/model``) and its inputs; a Seedance model and a prompt by default.
+        :raises RefusedError: there is no such model, its inputs are wrong, or the account may not run it now.
+        """
+        return self._do(lambda server: server.run_foreign({"count": count, **inputs}))
+
     def reset(self) -> None:
-        """Forget tasks, ledger and faults, and go back to the balance that was set."""
+        """Forget tasks, ledger and faults, and go back to the balance that was set; limit and clock stay."""
         self._do(lambda server: server.reset())
 
     @property
@@ -168,24 +209,24 @@ class LocalWiro:
         from airflow_provider_wiro.emulator.studio import require_libraries
 
         require_libraries()
-        sock = self._listen()
-        self._port = sock.getsockname()[1]
-        try:
+        with contextlib.ExitStack() as opened:
+            socks = [opened.enter_context(self._listen(self._host))]
+            self._port = socks[0].getsockname()[1]
+            if self._cdn_host not in ("", self._host) and self._host not in ("0.0.0.0", "", "::"):
+                socks.append(opened.enter_context(self._listen(self._cdn_host)))
             self._build()
-        except BaseException:
-            sock.close()
-            raise
-        self._thread = threading.Thread(target=self._serve, args=(sock,), name="wiro-local", daemon=True)
+            opened.pop_all()
+        self._thread = threading.Thread(target=self._serve, args=(socks,), name="wiro-local", daemon=True)
         self._thread.start()
         self._wait_until_up()
         return self
 
-    def _listen(self) -> socket.socket:
-        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+    def _listen(self, host: str) -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
         sock = socket.socket(family, socket.SOCK_STREAM)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((self._host, self._port))
+            sock.bind((host, self._port))
         except OSError:
             sock.close()
             raise
@@ -200,7 +241,9 @@ class LocalWiro:
         from airflow_provider_wiro.emulator.server import Server
 
         account = Account(self._balance, self._speed, time.time)
-        callbacks = Callbacks(self.url)
+        account.skew, account.fixed_limit = self._clock_offset, self._limit
+        files_base = self._address(self._cdn_host) if self._cdn_host else ""
+        callbacks = Callbacks(files_base or self.url)
         self._close_callbacks = callbacks.close
         self._server = Server(
             account=account,
@@ -209,9 +252,10 @@ class LocalWiro:
             api_key=self._api_key,
             api_secret=self._api_secret,
             callbacks=callbacks,
+            files_base=files_base,
         )
         config = uvicorn.Config(
-            self._server.app,
+            self._server,
             http=Line,
             loop="asyncio",
             ws="none",
@@ -221,16 +265,19 @@ class LocalWiro:
             log_level="warning",
             access_log=False,
             server_header=False,
+            date_header=False,
             timeout_keep_alive=_KEEP_ALIVE,
             timeout_graceful_shutdown=1,
             backlog=512,
         )
         self._uvicorn = uvicorn.Server(config)
 
-    def _serve(self, sock: socket.socket) -> None:
+    def _serve(self, socks: list[socket.socket]) -> None:
         assert self._uvicorn is not None
-        with sock:
-            self._uvicorn.run(sockets=[sock])
+        with contextlib.ExitStack() as opened:
+            for sock in socks:
+                opened.enter_context(sock)
+            self._uvicorn.run(sockets=socks)
 
     def _wait_until_up(self) -> None:
         assert self._uvicorn is not None

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 from typing import Any, cast
 
 from fastapi import FastAPI
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from airflow_provider_wiro.emulator import cdn, pages
-from airflow_provider_wiro.emulator.account import Account, RefusedError, Task, read_balance
+from airflow_provider_wiro.emulator.account import Account, RefusedError, Task
 from airflow_provider_wiro.emulator.body import Body, read_body
 from airflow_provider_wiro.emulator.callbacks import Callbacks
 from airflow_provider_wiro.emulator.endpoints import POINTS, Endpoints
 from airflow_provider_wiro.emulator.faults import Fault, Faults, FaultSpecError
 from airflow_provider_wiro.emulator.gate import check_credentials
 from airflow_provider_wiro.emulator.line import Line
+from airflow_provider_wiro.emulator.settings import read_balance, read_clock_offset, read_limit
 from airflow_provider_wiro.emulator.wire import bad
 
 _TICK = 0.1
@@ -38,11 +42,6 @@ def line_of(request: Request) -> Line:
     return cast("Line", request.scope["state"]["line"])
 
 
-def base_of(request: Request) -> str:
-    """Return the address of this server as the caller knows it: ``http://host:port``."""
-    return f"{request.url.scheme}://{request.url.netloc}"
-
-
 class Server:
     """One local Wiro: an account, its faults, and the application that serves them."""
 
@@ -55,6 +54,7 @@ class Server:
         api_key: str,
         api_secret: str,
         callbacks: Callbacks,
+        files_base: str = "",
     ) -> None:
         """Build the application.
 
@@ -64,12 +64,15 @@ class Server:
         :param api_key: the project's key.
         :param api_secret: the project's secret, empty for a project that takes the key alone.
         :param callbacks: tells callers that their tasks have ended.
+        :param files_base: the CDN's address, ``http://host:port``; empty: the one under which the caller knows
+            this server.
         """
         self.faults = faults
         self._endpoints = endpoints
         self._api_key = api_key
         self._api_secret = api_secret
         self._callbacks = callbacks
+        self._files_base = files_base
         self._late: set[asyncio.TimerHandle] = set()
         self.loop: asyncio.AbstractEventLoop | None = None
         self.app = FastAPI(openapi_url=None, lifespan=self._lifespan, default_response_class=Response)
@@ -85,12 +88,33 @@ class Server:
         self.app.add_route("/tasks/{taskid}/video.mp4", self._film, methods=["GET"])
         self.set_account(account)
 
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve, with a Date header in each answer: this server's clock may be wrong, and uvicorn's is not."""
+
+        async def send_dated(message: Message) -> None:
+            if message["type"] == "http.response.start" and not self._leaves_date_out(scope["state"]):
+                date = formatdate(self.account.told_now(), usegmt=True).encode()
+                message["headers"] = [*message.get("headers", []), (b"date", date)]
+            await send(message)
+
+        # A client that dies amid its request is no error of this server.
+        with contextlib.suppress(ClientDisconnect):
+            await self.app(scope, receive, send_dated)
+
+    def _leaves_date_out(self, state: dict[str, Any]) -> bool:
+        if "point" not in state or state["line"].lost:
+            return False
+        fault = self.faults.pick(state["point"], "no_date", prompt=state["prompt"])
+        if fault is not None:
+            self.faults.happen(fault, state["point"])
+        return fault is not None
+
     def set_account(self, account: Account) -> None:
         """Serve this account from now on."""
         self.account = self._endpoints.account = account
 
     def reset(self) -> None:
-        """Forget tasks, ledger and faults, and runs that were to be accepted late."""
+        """Forget tasks, ledger and faults, and runs that were to be accepted late. Settings stay."""
         for handle in self._late:
             handle.cancel()
         self._late.clear()
@@ -146,17 +170,21 @@ class Server:
     async def _serve(self, request: Request, call: str, body: Body) -> Response:
         point = POINTS[call]
         prompt = body.text("prompt")
+        request.scope["state"].update(point=point, prompt=prompt)
         fault = self.faults.pick(point, *_BEFORE, *_AFTER, "late", prompt=prompt)
         if fault is not None and fault.kind_at(point) in _BEFORE:
             self.faults.happen(fault, point)
             return await self._refuse_badly(request, fault)
         if fault is not None and fault.kind == "late":
             return await self._accept_late(request, fault, body)
-        done = answer(self._endpoints.call(call, request.path_params["path"], body, base_of(request)))
+        done = answer(self._endpoints.call(call, request.path_params["path"], body, self._base(request)))
         if fault is None:
             return done
         self.faults.happen(fault, point)
         return await self._answer_badly(request, fault.kind, fault.seconds, done)
+
+    def _base(self, request: Request) -> str:
+        return self._files_base or f"{request.url.scheme}://{request.url.netloc}"
 
     async def _refuse_badly(self, request: Request, fault: Fault) -> Response:
         """Fail before anything has happened."""
@@ -189,7 +217,7 @@ class Server:
         return done
 
     async def _accept_late(self, request: Request, fault: Fault, body: Body) -> Response:
-        run = self._endpoints.prepare_run(request.path_params["path"], body, base_of(request))
+        run = self._endpoints.prepare_run(request.path_params["path"], body, self._base(request))
         self.faults.happen(fault, "run")
 
         def accept() -> None:
@@ -261,19 +289,35 @@ class Server:
             return answer({"error": str(wrong)}, 400)
 
     def _change(self, what: str, body: Body) -> dict[str, object]:
-        if what == "faults":
-            specs = body.fields.get("faults")
-            if not isinstance(specs, list) or not all(isinstance(spec, str) for spec in specs):
-                raise FaultSpecError('faults must be a list of strings: {"faults": ["run:error_after:rate=0.1"]}')
-            self.faults.set(specs)
-            return {"faults": specs}
-        if what == "balance":
-            self.account.set_balance(read_balance(body.fields.get("balance")))
-            return {"balance": str(self.account.balance)}
-        if what == "reset":
-            self.reset()
-            return {"reset": True}
-        raise ValueError(f"{what!r} is not one of faults, balance, reset")
+        fields = body.fields
+        match what:
+            case "faults":
+                return {"faults": self._set_faults(fields.get("faults"))}
+            case "balance":
+                self.account.set_balance(read_balance(fields.get("balance")))
+                return {"balance": str(self.account.balance)}
+            case "limit":
+                self.account.fixed_limit = read_limit(fields.get("limit"))
+                return {"limit": self.account.limit}
+            case "clock":
+                self.account.skew = read_clock_offset(fields.get("offset"))
+                return {"offset": self.account.skew}
+            case "foreign":
+                return {"taskids": self.run_foreign(fields)}
+            case "reset":
+                self.reset()
+                return {"reset": True}
+        raise ValueError(f"{what!r} is not one of faults, balance, limit, clock, foreign, reset")
+
+    def _set_faults(self, specs: object) -> list[str]:
+        if not isinstance(specs, list) or not all(isinstance(spec, str) for spec in specs):
+            raise FaultSpecError('faults must be a list of strings: {"faults": ["run:error_after:rate=0.1"]}')
+        self.faults.set(specs)
+        return specs
+
+    def run_foreign(self, fields: Mapping[str, object]) -> list[str]:
+        """Accept runs of somebody else, see :meth:`Endpoints.run_foreign`."""
+        return self._endpoints.run_foreign(fields)
 
     async def _front(self, _: Request) -> Response:
         return pages.front(self.account)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from airflow_provider_wiro.emulator.account import Task
 from airflow_provider_wiro.emulator.lifecycle import TERMINAL
 
@@ -48,7 +46,7 @@ def _outputs(task: Task, now: float, base: str, name: str) -> list[dict[str, obj
         said = f"You said: {task.prompt}"
         content = {"prompt": task.prompt, "raw": said, "thinking": [], "answer": [said]}
         return [{"contenttype": "raw", "content": content}]
-    written = str(int(task.time_of("task_postprocess_start", now) or now))
+    written = task.told(task.time_of("task_postprocess_start", now) or now)
     return [
         {
             "id": task.key.replace("-", "")[:32],
@@ -65,31 +63,26 @@ def _outputs(task: Task, now: float, base: str, name: str) -> list[dict[str, obj
     ]
 
 
-def show(
-    task: Task, now: float, base: str, *, echo: bool = True, pexit: bool = True, name: str = "0.mp4"
-) -> dict[str, object]:
+def show(task: Task, now: float, base: str, *, name: str = "0.mp4") -> dict[str, object]:
     """Return a task as Detail and List show it.
 
     :param task: the task.
     :param now: unix seconds.
     :param base: where the files are: ``http://host:port``.
-    :param echo: show the parameters; the sheet's example has ``{}``.
-    :param pexit: show the exit code; the sheet's example has none.
     :param name: what the output is called.
     """
     outputs = _outputs(task, now, base, name)
-    times: Mapping[str, float | None] = {field: task.time_of(status, now) for field, status in _TIMES.items()}
     status = task.status(now)
-    shown: dict[str, object] = {
+    return {
         "id": task.taskid,
         "uuid": task.uuid,
         "socketaccesstoken": task.token,
-        "parameters": dict(task.parameters) if echo else {},
+        "parameters": dict(task.parameters),
         "debugoutput": "",
         "debugerror": task.problem if status in TERMINAL else "",
         "status": status,
         "pexit": task.pexit(now),
-        **{field: "0" if moment is None else str(int(moment)) for field, moment in times.items()},
+        **{field: task.told(task.time_of(status, now)) for field, status in _TIMES.items()},
         "elapsedseconds": f"{task.elapsed(now):.4f}",
         "totalcost": f"{task.price:.12f}" if task.billed else "0",
         "modelslugowner": task.model.owner,
@@ -98,6 +91,3 @@ def show(
         "outputs": outputs,
         "size": str(sum(int(str(output.get("size", 0))) for output in outputs)),
     }
-    if not pexit:
-        del shown["pexit"]
-    return shown

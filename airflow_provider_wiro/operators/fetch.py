@@ -58,15 +58,12 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, unless it has been done before."""
         from airflow_provider_wiro.hooks.wiro import WiroHook
-        from airflow_provider_wiro.outputs import read_manifest
 
         with without_useless_retries():
             check_destination(self.destination, needed=True)
             wiro_task_id, token = read_reference(self.task)
-            done = read_manifest(self.destination, wiro_task_id) if wiro_task_id else None
+            done = fetched_before(self.destination, wiro_task_id, self.log) if wiro_task_id else None
             if done is not None:
-                self.log.info("Wiro task %s has been fetched before: %s", wiro_task_id, done["manifest"])
-                done.pop("inputs", None)
                 return done
             hook = WiroHook(self.wiro_conn_id)
             task = hook.get_task(wiro_task_id, token)
@@ -82,6 +79,17 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
             ensure_succeeded(task)
             facts = describe(task, self.task if isinstance(self.task, Mapping) else None)
             return fetch_to(hook, task, self.destination, facts, self.log)
+
+
+def fetched_before(destination: str, wiro_task_id: str, log: Log) -> dict[str, Any] | None:
+    """Return what an earlier fetch returned, where its manifest and files are there, else ``None``."""
+    from airflow_provider_wiro.outputs import read_manifest
+
+    done = read_manifest(destination, wiro_task_id)
+    if done is not None:
+        log.info("Wiro task %s has been fetched before: %s", wiro_task_id, done["manifest"])
+        done.pop("inputs", None)
+    return done
 
 
 def fetch_to(hook: WiroHook, task: WiroTask, destination: str, facts: Mapping[str, Any], log: Log) -> dict[str, Any]:

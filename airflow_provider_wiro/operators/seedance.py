@@ -44,8 +44,10 @@ class SeedanceRunOperator(WiroRunOperator):
     :param duration: 5 or 10 seconds; default 5. (templated)
     :param fps: 24 or 16 frames per second; default 24, the only rate of the relatives. (templated)
     :param watermark: whether the video shows one; default False. (templated)
-    :param seed: a whole number from 0 to 2^32-1 for a reproducible video, -1 for a random one; default ``None``: Wiro's
-        choice. (templated)
+    :param seed: default ``None``: derived from the task instance and its inputs, so that the video is reproducible and
+        its Run is known again at Wiro after any crash. A whole number from 0 to 2^32-1, or -1 for a random video, gives
+        that strength up: where the outcome of a Run is lost, equal orders cannot be told apart, and a mapped task then
+        follows `on_unknown`. (templated)
     :param camera_fixed: whether the camera stands still; default False. (templated)
     :param callback_url: address that Wiro POSTs to when the task ends; default none. (templated)
     :param model: the model; default ``ByteDance/text-to-video-seedance-v1``. (templated)
@@ -55,7 +57,7 @@ class SeedanceRunOperator(WiroRunOperator):
         choice. (templated)
     """
 
-    template_fields: Sequence[str] = (*INPUTS, "model", "wiro_conn_id", "destination")
+    template_fields: Sequence[str] = (*INPUTS, "model", "wiro_conn_id", "destination", "on_unknown", "on_clear")
     template_fields_renderers = {"prompt": "md"}
     custom_operator_name = "Wiro video"
 

@@ -19,8 +19,11 @@ from airflow_provider_wiro.exceptions import (
     WiroError,
     WiroInputError,
     WiroNotFoundError,
+    WiroOrderError,
     WiroOutputError,
     WiroRunUnknownError,
+    WiroStoreError,
+    WiroSupersededError,
     WiroTaskCancelledError,
     WiroTaskError,
     WiroTaskFailedError,
@@ -41,6 +44,9 @@ TREE = [
     (WiroBadRequestError, WiroAPIError, False),
     (WiroConnectionError, WiroError, True),
     (WiroRunUnknownError, WiroConnectionError, False),
+    (WiroOrderError, WiroError, False),
+    (WiroStoreError, WiroError, True),
+    (WiroSupersededError, WiroStoreError, True),
     (WiroTaskError, WiroError, False),
     (WiroTaskFailedError, WiroTaskError, True),
     (WiroTaskCancelledError, WiroTaskError, False),
@@ -87,7 +93,7 @@ def test_texts_carry_facts_and_advice(kind: type[WiroError]) -> None:
     if not isinstance(error, WiroInputError):
         assert "(Wiro task 4711, code 5, HTTP 418)" in text
     assert text.endswith(error.advice)
-    assert error.advice or kind in (WiroTaskError, WiroTaskTimeoutError)
+    assert error.advice or kind in (WiroOrderError, WiroTaskError, WiroTaskTimeoutError)
 
 
 def test_code_zero_is_a_fact_and_absent_facts_are_not_shown() -> None:

@@ -53,18 +53,21 @@ LAYERS: Mapping[str, Layer] = {
     "waiting": may("exceptions api", "airflow pendulum"),
     "outputs": may("exceptions api waiting", "airflow requests tenacity"),
     "triggers": may("exceptions api waiting hooks", "airflow"),
+    "submission": may("exceptions api"),
     "links": may(foreign="airflow"),
     # jinja2 for a type only, like Airflow's own method that it overrides.
     "templating": may(foreign="airflow jinja2"),
     "parsing": may("exceptions", "airflow"),
-    "operators": may("exceptions api waiting hooks outputs links parsing templating triggers", "airflow"),
+    "operators": may(
+        "exceptions api waiting hooks outputs submission links parsing templating triggers", "airflow pendulum"
+    ),
     "sensors": may("exceptions api waiting hooks links parsing templating triggers", "airflow"),
     "decorators": may("exceptions operators parsing", "airflow"),
     "emulator": may(foreign="fastapi starlette uvicorn jinja2 requests av PIL"),
 }
 HTTP_OF_PYTHON = ("http.client", "http.server", "urllib.request", "socket", "ftplib")
 DYNAMIC_IMPORTS = {"__import__", "import_module", "import_string", "run_module", "run_path", "exec", "eval"}
-# The layers whose names users import; `waiting`, `outputs`, `templating` and `provider_info` are their workshop.
+# The layers whose names users import; `submission`, `waiting`, `outputs`, `templating` and `provider_info` are their workshop.
 PUBLIC = ("", "exceptions", "api", "hooks", "triggers", "links", "operators", "sensors", "decorators")
 
 
@@ -172,6 +175,9 @@ def test_imports_are_found_wherever_they_stand() -> None:
         ("hooks.wiro", "urllib.request.urlopen"),
         ("hooks.wiro", "requests"),
         ("hooks.wiro", f"{PACKAGE}.triggers.wiro"),
+        ("submission.driver", "airflow.sdk"),
+        ("submission.driver", f"{PACKAGE}.hooks.wiro"),
+        ("submission.decision", "requests"),
         ("links", f"{PACKAGE}.exceptions"),
         ("operators.wiro", f"{PACKAGE}.sensors.wiro"),
         ("operators.wiro", f"{PACKAGE}.emulator"),
@@ -192,7 +198,7 @@ def test_public_names_are_the_promised_ones() -> None:
 
 def render() -> str:
     """Return the public names of every public module, one to a line, signatures and values with them."""
-    modules = [name for name in SOURCES if layer_of(name) in PUBLIC]
+    modules = [name for name in SOURCES if layer_of(name) in PUBLIC and "._" not in name]
     return "\n\n".join("\n".join(lines) for name in modules if len(lines := module_lines(name)) > 1) + "\n"
 
 

@@ -81,11 +81,11 @@ def test_what_is_no_event(event: Any) -> None:
 
 
 def test_what_a_submitted_task_is_known_by() -> None:
-    facts = submitted("4711", "a/b")
+    facts = submitted("4711", "a/b", 1745000007.4)
 
     assert set(facts) == {"wiro_task_id", "model", "submitted_at"}
     assert (facts["wiro_task_id"], facts["model"]) == ("4711", "a/b")
-    assert facts["submitted_at"].endswith("Z")
+    assert facts["submitted_at"] == "2025-04-18T18:13:27Z"
 
 
 ENDED = {

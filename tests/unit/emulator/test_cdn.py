@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import requests
 
-from tests.unit.emulator.support import Caller
+from airflow_provider_wiro.emulator import LocalWiro
+from tests.unit.emulator.support import FAST, KEY, SECRET, Caller
 
 
 @pytest.fixture
@@ -68,3 +69,27 @@ def test_credentials_that_arrive_are_noticed(caller: Caller, film: tuple[str, by
 def test_only_the_right_key_opens_and_only_at_the_end(caller: Caller, film: tuple[str, bytes]) -> None:
     assert requests.get(f"{caller.wiro.url}/cdn/0-0/0.mp4", timeout=5).status_code == 404
     assert caller.task(caller.run(prompt="[wiro:hang]"))["outputs"] == []
+
+
+def test_the_cdn_can_have_an_address_of_its_own() -> None:
+    with LocalWiro(api_key=KEY, api_secret=SECRET, speed=FAST, cdn_host="127.0.0.2") as wiro:
+        caller = Caller(wiro)
+        (output,) = caller.video()["outputs"]
+        port = wiro.url.rsplit(":", 1)[1]
+        assert wiro.url == f"http://127.0.0.1:{port}"
+        assert output["url"].startswith(f"http://127.0.0.2:{port}/cdn/")
+        (listed,) = caller.ask("Task/List")["tasklist"]
+        assert listed["outputs"] == [output]
+        film = requests.get(output["url"], headers={"x-nonce": "1"}, timeout=5).content
+        assert (len(film), film[4:8]) == (int(output["size"]), b"ftyp")
+        assert wiro.ledger()["cdn"] == {"requests": 1, "bytes": len(film), "leaked_headers": ["x-nonce"]}
+    # Both addresses are free again.
+    with LocalWiro(port=int(port), cdn_host="127.0.0.2"):
+        pass
+
+
+@pytest.mark.parametrize(("host", "cdn_host"), [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.2")])
+def test_an_address_that_is_listened_on_already(host: str, cdn_host: str) -> None:
+    with LocalWiro(host=host, cdn_host=cdn_host) as wiro:
+        port = wiro.url.rsplit(":", 1)[1]
+        assert requests.get(f"http://{cdn_host}:{port}/cdn/0-0/0.mp4", timeout=5).status_code == 404

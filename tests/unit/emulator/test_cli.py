@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 import psutil
 import pytest
@@ -77,6 +79,26 @@ def test_the_banner_has_a_connection_that_works() -> None:
         assert process.wait(5) == 0
 
 
+def test_limit_clock_and_cdn_are_options() -> None:
+    options = ("--limit", "1", "--clock-offset=-7200", "--cdn-host", "127.0.0.2", "--speed", "1000000")
+    with started(*options) as (_, banner, headers):
+        base = re.findall(r"http://\S+/v1", banner)[0]
+
+        def ask(path: str, **body: str) -> dict[str, Any]:
+            answer = requests.post(f"{base}/{path}", json=body, headers=headers, timeout=5)
+            assert parsedate_to_datetime(answer.headers["date"]).timestamp() == pytest.approx(time.time() - 7200, abs=3)
+            return dict(answer.json())
+
+        taskid = ask(f"Run/{SEEDANCE}", prompt="A kite")["taskid"]
+        assert [error["code"] for error in ask(f"Run/{SEEDANCE}", prompt="A kite")["errors"]] == [96]
+        deadline = time.monotonic() + 20
+        while not (outputs := ask("Task/Detail", taskid=taskid)["tasklist"][0]["outputs"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert outputs[0]["url"].startswith("http://127.0.0.2:")
+        assert requests.get(outputs[0]["url"], timeout=5).status_code == 200
+
+
 @pytest.mark.parametrize("how", ["SIGINT to all", "SIGTERM", "SIGKILL"])
 def test_it_stops_quickly_and_leaves_nobody(how: str) -> None:
     with started() as (process, banner, headers):
@@ -106,6 +128,9 @@ def test_it_stops_quickly_and_leaves_nobody(how: str) -> None:
         (["--port", "x"], "invalid int value"),
         (["--speed", "0"], "speed must be a number above 0"),
         (["--balance", "-1"], "balance must be a number of USD from 0"),
+        (["--limit", "-1"], "limit must be a whole number from 0"),
+        (["--clock-offset", "1e12"], "clock's offset must be a number of seconds"),
+        (["--cdn-host", "example.com"], "CDN's host must be a loopback address"),
         (["--fault", "run:nothing"], "is not one of run's kinds error_before"),
         (["--fault", "run:slow:rate=7"], "rate must be a number from 0 to 1"),
     ],

@@ -71,6 +71,25 @@ def test_times_end_a_fault_and_the_first_of_several_happens() -> None:
     assert faults.pick("echo") is None
 
 
+def test_each_of_several_rates_at_a_point_gets_its_share() -> None:
+    shares = {
+        "error_before": 0.04,
+        "error_after": 0.02,
+        "reset_before": 0.02,
+        "reset_after": 0.03,
+        "rate_limit": 0.03,
+        "late": 0.02,
+        "slow": 0.04,
+    }
+    faults = Faults([f"run:{kind}:rate={share}" for kind, share in shares.items()])
+    for _ in range(10_000):
+        if (fault := faults.pick("run")) is not None:
+            faults.happen(fault, "run")
+    for kind, share in shares.items():
+        # The ones before it take at most a fifth of it.
+        assert 0.75 * share < faults.happened[f"run:{kind}"] / 10_000 < 1.2 * share
+
+
 # What they do. Each of these sees one fault over real HTTP.
 
 
@@ -231,6 +250,32 @@ def test_the_echo_can_be_off(caller: Caller) -> None:
     assert run["parameters"] == HANG
 
 
+@pytest.mark.parametrize(
+    ("kind", "detail", "listed"),
+    [
+        ("off_in_list", {**HANG, "seed": "7"}, {}),
+        ("partial", HANG, HANG),
+    ],
+)
+def test_the_echo_can_be_less(caller: Caller, kind: str, detail: object, listed: object) -> None:
+    taskid = caller.run(**HANG, seed=7)
+    caller.wiro.set_faults([f"echo:{kind}"])
+    assert caller.task(taskid)["parameters"] == detail
+    assert caller.ask("Task/List")["tasklist"][0]["parameters"] == listed
+    assert caller.wiro.ledger()["faults"] == {f"echo:{kind}": 1 if kind == "off_in_list" else 2}
+    assert caller.wiro.ledger()["runs"][0]["parameters"] == {**HANG, "seed": "7"}
+
+
+def test_the_list_can_have_numbers_for_ids_and_no_creation_times(caller: Caller) -> None:
+    taskid = caller.run(**HANG)
+    caller.wiro.set_faults(["list:int_ids", "list:no_createtime"])
+    (listed,) = caller.ask("Task/List")["tasklist"]
+    assert listed["id"] == int(taskid)
+    assert "createtime" not in listed
+    assert caller.task(taskid)["id"] == taskid
+    assert caller.wiro.ledger()["faults"] == {"list:int_ids": 1, "list:no_createtime": 1}
+
+
 # The CDN
 
 
@@ -297,15 +342,15 @@ def test_a_hostile_name(caller: Caller) -> None:
 
 def test_every_kind_is_tried_here() -> None:
     tried: dict[str, Any] = {
-        "run": 10,
-        "detail": 9,
-        "list": 9,
-        "cancel": 7,
-        "kill": 7,
-        "tool": 7,
+        "run": 11,
+        "detail": 10,
+        "list": 12,
+        "cancel": 8,
+        "kill": 8,
+        "tool": 8,
         "cdn": 8,
-        "echo": 1,
-        "any": 7,
+        "echo": 3,
+        "any": 8,
     }
     assert {point: len(kinds) for point, kinds in KINDS.items()} == tried
 

@@ -5,9 +5,10 @@ from decimal import Decimal
 
 import pytest
 
-from airflow_provider_wiro.emulator.account import Account, RefusedError, money, read_balance
+from airflow_provider_wiro.emulator.account import Account, RefusedError, money
 from airflow_provider_wiro.emulator.catalogue import MODELS
 from airflow_provider_wiro.emulator.lifecycle import Marks, make_plan, read_marks, wiro_seconds
+from airflow_provider_wiro.emulator.settings import read_balance
 from airflow_provider_wiro.emulator.wire import show
 
 ALL = [

@@ -26,6 +26,9 @@ from airflow_provider_wiro.exceptions import (
     WiroBusyError,
     WiroConnectionError,
     WiroError,
+    WiroOutputError,
+    WiroStoreError,
+    WiroSupersededError,
     WiroTaskCancelledError,
     WiroTaskFailedError,
     WiroTaskTimeoutError,
@@ -33,19 +36,9 @@ from airflow_provider_wiro.exceptions import (
 from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
 from airflow_provider_wiro.operators.wiro import WiroFetchOutputsOperator, WiroRunOperator
 from airflow_provider_wiro.sensors.wiro import WiroTaskSensor
+from tests.unit.instances import Instance, event_of, finish
 
-
-class TaskInstance:
-    """As much of Airflow's as the operators use."""
-
-    def __init__(self, problem: Exception | None = None) -> None:
-        self.pushed: dict[str, Any] = {}
-        self.problem = problem
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        if self.problem is not None:
-            raise self.problem
-        self.pushed[key] = value
+Execute = Callable[[Any], Any]
 
 
 @pytest.fixture(autouse=True)
@@ -54,49 +47,71 @@ def connection(wiro: LocalWiro, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def order(**arguments: Any) -> SeedanceRunOperator:
-    return SeedanceRunOperator(**{"task_id": "video", "prompt": "An order", "poll_interval": 0.05, **arguments})
+    defaults = {"task_id": "video", "prompt": "An order", "poll_interval": 0.05, "settle": 0.5, "retries": 3}
+    return SeedanceRunOperator(**{**defaults, **arguments})
 
 
-def execute(operator: Any, problem: Exception | None = None) -> Any:
-    return operator.execute({"ti": TaskInstance(problem)})
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    return Instance(tmp_path)
+
+
+@pytest.fixture
+def execute(instance: Instance) -> Callable[[Any], Any]:
+    """Run an operator as the next try of one task instance."""
+    return lambda operator: operator.execute(instance.start())
 
 
 def accepted(wiro: LocalWiro) -> int:
     return len(wiro.ledger()["runs"])
 
 
-def test_a_submit_returns_id_model_and_time_and_no_token(wiro: LocalWiro) -> None:
-    instance = TaskInstance()
-    returned = order().execute({"ti": instance})
+def test_a_submit_returns_id_model_and_time_and_no_token(wiro: LocalWiro, instance: Instance) -> None:
+    returned = order().execute(instance.start())
     assert set(returned) == {"wiro_task_id", "model", "submitted_at"}
-    assert instance.pushed == {"_link_WiroTaskLink": f"{wiro.url}/tasks/{returned['wiro_task_id']}"}
+    assert instance.xcoms == {
+        "_link_WiroTaskLink": f"{wiro.url}/tasks/{returned['wiro_task_id']}",
+        "wiro_task_id": returned["wiro_task_id"],
+    }
+
+
+def test_the_record_has_no_prompt_no_credential_and_no_token(
+    client: WiroClient, instance: Instance, execute: Execute
+) -> None:
+    returned = execute(order(prompt="A secret plot"))
+    record = str(instance.record)
+    assert returned["wiro_task_id"] in record
+    token = client.get_task(returned["wiro_task_id"]).task_token
+    for secret in ("plot", "local-key", "local-secret", str(token)):
+        assert secret not in record
 
 
 @pytest.mark.parametrize(
-    ("fault", "error", "orders"),
-    [
-        ("rate_limit:seconds=1", WiroBusyError, 0),
-        ("error_before", AirflowFailException, 0),
-        ("error_after", AirflowFailException, 1),
-        ("reset_before", AirflowFailException, 0),
-        ("reset_after", AirflowFailException, 1),
-        ("truncated", AirflowFailException, 1),
-        ("html", AirflowFailException, 0),
-        ("redirect", AirflowFailException, 0),
-    ],
+    "fault",
+    ["error_before", "error_after", "reset_before", "reset_after", "late:seconds=0.2", "truncated", "html"],
 )
-def test_only_what_was_surely_not_accepted_is_retried(
-    wiro: LocalWiro, fault: str, error: type[Exception], orders: int
-) -> None:
-    wiro.set_faults([f"run:{fault}"])
-    with pytest.raises(error) as caught:
+def test_a_run_whose_outcome_is_lost_is_found_or_sent_again(wiro: LocalWiro, execute: Execute, fault: str) -> None:
+    wiro.set_faults([f"run:{fault}:times=1"])
+    returned = execute(order())
+    (run,) = wiro.ledger()["runs"]
+    assert run["taskid"] == returned["wiro_task_id"]
+
+
+def test_too_many_requests_are_left_to_a_retry(wiro: LocalWiro, execute: Execute) -> None:
+    wiro.set_faults(["run:rate_limit:seconds=1"])
+    with pytest.raises(WiroBusyError, match="Nothing is ordered. A retry, or a clear, orders"):
         execute(order())
-    assert accepted(wiro) == orders
-    if error is AirflowFailException and fault != "redirect":
-        assert "It is not known whether the run was accepted" in str(caught.value)
+    assert accepted(wiro) == 0
 
 
-def test_no_connection_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_redirect_is_not_retried(wiro: LocalWiro, execute: Execute) -> None:
+    wiro.set_faults(["run:redirect"])
+    with pytest.raises(AirflowFailException, match="signed requests are never redirected"):
+        execute(order())
+    assert accepted(wiro) == 0
+
+
+def test_no_connection_is_retried(monkeypatch: pytest.MonkeyPatch, execute: Execute) -> None:
     monkeypatch.setenv(
         "AIRFLOW_CONN_WIRO_DEFAULT", '{"conn_type": "wiro", "host": "http://127.0.0.1:9", "password": "k"}'
     )
@@ -104,25 +119,73 @@ def test_no_connection_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
         execute(order())
 
 
-def test_an_airflow_that_fails_after_the_order_is_not_asked_to_retry(wiro: LocalWiro) -> None:
-    with pytest.raises(AirflowFailException, match=r"RuntimeError: no api-server.* is ordered: it is not retried"):
-        execute(order(), RuntimeError("no api-server"))
+def test_a_store_that_is_down_orders_nothing(wiro: LocalWiro, instance: Instance) -> None:
+    context = instance.start()
+
+    def down(_: Any) -> None:
+        raise RuntimeError("no api-server")
+
+    context["task_state_store"].before_set = down
+    with pytest.raises(WiroStoreError, match="The record of this order cannot be written"):
+        order().execute(context)
+    assert accepted(wiro) == 0
+
+
+def test_a_superseded_try_orders_nothing(wiro: LocalWiro, instance: Instance) -> None:
+    old = instance.start()
+    returned = order().execute(instance.start())
+    with pytest.raises(WiroSupersededError, match="this process sends nothing"):
+        order().execute(old)
+    (run,) = wiro.ledger()["runs"]
+    assert run["taskid"] == returned["wiro_task_id"]
+
+
+def test_an_airflow_that_fails_after_the_order_goes_on_with_it_at_the_retry(
+    wiro: LocalWiro, instance: Instance, execute: Execute, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instance.push_problem = RuntimeError("no api-server")
+    with pytest.raises(RuntimeError, match="no api-server"):
+        execute(order())
+    (run,) = wiro.ledger()["runs"]
+    assert f"goes on with Wiro task {run['taskid']} and pays for nothing more" in capsys.readouterr().out
+    instance.push_problem = None
+    assert execute(order())["wiro_task_id"] == run["taskid"]
     assert accepted(wiro) == 1
 
 
 @pytest.mark.parametrize("event", [None, {}, {"status": "running", "wiro_task_id": "1"}, {"status": "succeeded"}])
-def test_an_odd_event_is_not_asked_to_retry(event: Any) -> None:
+def test_an_odd_event_is_not_asked_to_retry(instance: Instance, event: Any) -> None:
     with pytest.raises(AirflowFailException, match="is not one of WiroTaskTrigger's"):
-        order(wait_for_completion=True).execute_complete({}, event)
+        order(wait_for_completion=True).execute_complete(instance.start(), event)
 
 
-def test_a_trigger_that_failed_is_not_asked_to_retry() -> None:
-    with pytest.raises(AirflowFailException, match="TaskDeferralError") as caught:
-        order(wait_for_completion=True).resume_execution("__fail__", {"error": "Trigger failure"}, {})
-    assert isinstance(caught.value.__cause__, TaskDeferralError)
+def test_a_trigger_that_failed_is_retried_with_what_is_ordered(
+    wiro: LocalWiro, instance: Instance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    context = instance.start()
+    with pytest.raises(TaskDeferred):
+        order(wait_for_completion=True).execute(context)
+    with pytest.raises(TaskDeferralError):
+        order(wait_for_completion=True).resume_execution("__fail__", {"error": "Trigger failure"}, context)
+    assert "goes on with what is ordered: paid once" in capsys.readouterr().out
+    delivered = finish(lambda: order(wait_for_completion=True), instance.start())
+    assert (delivered["status"], accepted(wiro)) == ("succeeded", 1)
 
 
-def test_the_deferral_carries_ids_and_numbers_only(wiro: LocalWiro) -> None:
+def test_airflows_own_limit_of_the_wait_looks_at_wiro_once_more(
+    wiro: LocalWiro, instance: Instance, until: Callable[..., Any]
+) -> None:
+    context = instance.start()
+    with pytest.raises(TaskDeferred) as deferred:
+        order(wait_for_completion=True, timeout=60).execute(context)
+    assert deferred.value.timeout.total_seconds() == pytest.approx(360, abs=5)
+    until(wiro.ledger()["runs"][0]["taskid"])
+    expired = {"error": "Trigger timeout"}
+    delivered = order(wait_for_completion=True).resume_execution("__fail__", expired, context)
+    assert (delivered["status"], accepted(wiro)) == ("succeeded", 1)
+
+
+def test_the_deferral_carries_ids_and_numbers_only(wiro: LocalWiro, execute: Execute) -> None:
     with pytest.raises(TaskDeferred) as caught:
         execute(order(prompt="A secret plot", wait_for_completion=True, timeout=60))
     _, arguments = caught.value.trigger.serialize()
@@ -132,36 +195,63 @@ def test_the_deferral_carries_ids_and_numbers_only(wiro: LocalWiro) -> None:
     assert set(caught.value.kwargs) == {"end_time"}
 
 
-def test_an_outage_at_the_resume_is_waited_out(wiro: LocalWiro, client: WiroClient, until: Callable[..., Any]) -> None:
-    operator = order(wait_for_completion=True)
-    receipt = client.run(operator.model, operator.wire_inputs())
-    until(receipt.wiro_task_id)
-    wiro.set_faults(["detail:html"])
-    operator._hook().get_conn()
-    monotonic = time.monotonic()
+def test_a_wait_for_certainty_is_deferred_too(wiro: LocalWiro, execute: Execute) -> None:
+    wiro.set_faults(["run:reset_before"])
+    with pytest.raises(TaskDeferred) as caught:
+        execute(order(prompt="A secret plot", settle=60))
+    assert caught.value.method_name == "look_again"
+    assert caught.value.trigger.moment.timestamp() - time.time() == pytest.approx(60, abs=5)
+    assert "plot" not in str(caught.value.trigger.serialize()) + str(caught.value.kwargs)
+    assert accepted(wiro) == 0
+
+
+def test_an_outage_at_the_resume_is_waited_out(
+    wiro: LocalWiro, instance: Instance, until: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = instance.start()
     with pytest.raises(TaskDeferred):
-        operator.execute_complete(
-            {}, {"status": "succeeded", "wiro_task_id": receipt.wiro_task_id}, end_time=time.time() + 60
+        order(wait_for_completion=True).execute(context)
+    wiro_task_id = wiro.ledger()["runs"][0]["taskid"]
+    until(wiro_task_id)
+    wiro.set_faults(["detail:html"])
+    with pytest.raises(TaskDeferred):
+        order(wait_for_completion=True).execute_complete(
+            context, {"status": "succeeded", "wiro_task_id": wiro_task_id}, end_time=time.time() + 60
         )
-    assert time.monotonic() - monotonic < 60
 
 
-def test_files_that_cannot_be_had_are_not_ordered_again(wiro: LocalWiro, tmp_path: Path) -> None:
+def test_files_that_cannot_be_had_are_not_ordered_again(wiro: LocalWiro, instance: Instance, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    operator = order(wait_for_completion=True, deferrable=False, destination=str(tmp_path / "file" / "below"))
-    with pytest.raises(AirflowFailException, match="WiroOutputError"):
-        execute(operator)
-    assert accepted(wiro) == 1
+
+    def make(folder: str) -> SeedanceRunOperator:
+        return order(wait_for_completion=True, deferrable=False, destination=str(tmp_path / folder / "below"))
+
+    with pytest.raises(WiroOutputError, match="and pays for nothing more"):
+        finish(lambda: make("file"), instance.start())
+    delivered = finish(lambda: make("folder"), instance.start())
+    assert (len(delivered["files"]), accepted(wiro)) == (1, 1)
 
 
-def test_a_failed_model_may_be_ordered_again(wiro: LocalWiro) -> None:
-    with pytest.raises(WiroTaskFailedError, match="not billed"):
-        execute(order(prompt="[wiro:fail]", wait_for_completion=True, deferrable=False))
+def test_a_failed_model_is_ordered_again_by_a_retry_three_times_at_most(wiro: LocalWiro, instance: Instance) -> None:
+    def make() -> SeedanceRunOperator:
+        return order(prompt="[wiro:fail]", wait_for_completion=True, deferrable=False)
+
+    for said in ("A retry, or a clear, orders anew", "A retry, or a clear, orders anew", "a clear orders anew"):
+        with pytest.raises(WiroTaskFailedError, match="not billed") as caught:
+            finish(make, instance.start())
+        assert said in str(caught.value)
+    with pytest.raises(AirflowFailException, match="Wiro ended 3 Runs of this order without success"):
+        finish(make, instance.start())
+    assert accepted(wiro) == 3
+    instance.clear()
+    with pytest.raises(WiroTaskFailedError):
+        finish(make, instance.start())
+    assert accepted(wiro) == 4
     assert wiro.ledger()["billed_total"] in ("0", "0.00")
 
 
 def test_a_fetch_before_the_end_may_be_retried_and_a_sensor_need_not_wait_after_it(
-    client: WiroClient, wiro: LocalWiro, tmp_path: Path, until: Callable[..., Any]
+    client: WiroClient, wiro: LocalWiro, tmp_path: Path, until: Callable[..., Any], execute: Execute
 ) -> None:
     known = execute(order(prompt="[wiro:slow=600]"))
     fetch = WiroFetchOutputsOperator(task_id="fetch", task=known, destination=str(tmp_path))
@@ -180,7 +270,7 @@ def test_a_fetch_before_the_end_may_be_retried_and_a_sensor_need_not_wait_after_
 
 @pytest.mark.parametrize("destination", ["nosuch://bucket/videos", "s3nosuch://conn@bucket/x", "  "])
 def test_a_destination_that_cannot_work_is_refused_before_anything_is_ordered(
-    wiro: LocalWiro, destination: str
+    wiro: LocalWiro, execute: Execute, destination: str
 ) -> None:
     operator = order(wait_for_completion=True, destination="/videos")
     operator.destination = destination  # as a template would
@@ -189,36 +279,45 @@ def test_a_destination_that_cannot_work_is_refused_before_anything_is_ordered(
     assert accepted(wiro) == 0
 
 
-@pytest.mark.parametrize(("cancel", "error"), [(True, WiroTaskTimeoutError), (False, AirflowFailException)])
-def test_an_execution_timeout_after_the_order_stops_it_or_is_not_retried(
-    wiro: LocalWiro, cancel: bool, error: type[Exception]
+def test_an_execution_timeout_leaves_the_order_to_the_next_try(
+    wiro: LocalWiro, instance: Instance, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    operator = order(prompt="[wiro:hang]", wait_for_completion=True, deferrable=False, cancel_on_kill=cancel)
-    with execution_timeout(0.5), pytest.raises(error, match="execution_timeout passed"):
-        execute(operator)
-    (run,) = wiro.ledger()["runs"]
-    assert (run["status"] == "task_cancel") is cancel
+    operator = order(prompt="[wiro:slow=3000]", wait_for_completion=True, deferrable=False)
+    with execution_timeout(0.5), pytest.raises(AirflowTaskTimeout):
+        operator.execute(instance.start())
+    assert "pays for nothing more" in capsys.readouterr().out
+    delivered = finish(lambda: order(prompt="[wiro:slow=3000]", wait_for_completion=True), instance.start())
+    assert (delivered["status"], accepted(wiro)) == ("succeeded", 1)
 
 
-def test_an_execution_timeout_while_the_order_is_on_its_way_is_not_retried(wiro: LocalWiro) -> None:
-    wiro.set_faults(["run:slow:seconds=2"])
-    with (
-        execution_timeout(0.5),
-        pytest.raises(AirflowFailException, match="It is not known whether the run was accepted"),
-    ):
+def test_an_execution_timeout_while_the_order_is_on_its_way_leaves_the_intent(
+    wiro: LocalWiro, instance: Instance, execute: Execute
+) -> None:
+    wiro.set_faults(["run:slow:seconds=2:times=1"])
+    with execution_timeout(0.5), pytest.raises(AirflowTaskTimeout):
         execute(order())
+    assert instance.record is not None
+    assert instance.record["phase"] == "intent"
+    returned = execute(order())
+    (run,) = wiro.ledger()["runs"]
+    assert run["taskid"] == returned["wiro_task_id"]
 
 
-def test_a_kill_while_the_order_is_on_its_way_stops_what_was_ordered(wiro: LocalWiro) -> None:
+@pytest.mark.parametrize(("state", "stopped"), [("failed", True), ("running", False), ("deferred", False)])
+def test_a_kill_while_the_order_is_on_its_way_stops_it_only_where_somebody_ended_the_task(
+    wiro: LocalWiro, instance: Instance, state: str, stopped: bool
+) -> None:
     operator = order(prompt="[wiro:hang]", wait_for_completion=True)
     wiro.set_faults(["run:slow:seconds=1"])
+    instance.state = state
     threading.Timer(0.3, operator.on_kill).start()
-    with pytest.raises(AirflowFailException, match="was being ordered"):
-        execute(operator)
-    assert [run["status"] for run in wiro.ledger()["runs"]] == ["task_cancel"]
+    with pytest.raises((AirflowFailException, TaskDeferred)):
+        operator.execute(instance.start())
+    (run,) = wiro.ledger()["runs"]
+    assert (run["status"] == "task_cancel") is stopped
 
 
-def test_a_kill_before_the_order_orders_nothing(wiro: LocalWiro) -> None:
+def test_a_kill_before_the_order_orders_nothing(wiro: LocalWiro, execute: Execute) -> None:
     operator = order()
     operator.on_kill()
     with pytest.raises(WiroError, match="before anything was ordered"):
@@ -226,7 +325,7 @@ def test_a_kill_before_the_order_orders_nothing(wiro: LocalWiro) -> None:
     assert accepted(wiro) == 0
 
 
-def test_a_kill_from_below_may_be_retried_once_the_task_is_stopped(wiro: LocalWiro) -> None:
+def test_a_kill_from_below_may_be_retried_once_the_task_is_stopped(wiro: LocalWiro, execute: Execute) -> None:
     operator = order(prompt="[wiro:hang]", wait_for_completion=True, deferrable=False)
     threading.Timer(0.5, operator.on_kill).start()
     with pytest.raises(WiroTaskCancelledError, match="because Airflow ended this process") as caught:
@@ -235,7 +334,7 @@ def test_a_kill_from_below_may_be_retried_once_the_task_is_stopped(wiro: LocalWi
     assert accepted(wiro) == 1
 
 
-def test_inputs_that_are_no_mapping_are_not_retried(wiro: LocalWiro) -> None:
+def test_inputs_that_are_no_mapping_are_not_retried(wiro: LocalWiro, execute: Execute) -> None:
     operator = WiroRunOperator(task_id="run", model="local/echo-text", inputs={"prompt": "x"})
     operator.inputs = ["x"]  # as another task might bring
     with pytest.raises(AirflowFailException, match="inputs is"):
@@ -243,18 +342,43 @@ def test_inputs_that_are_no_mapping_are_not_retried(wiro: LocalWiro) -> None:
     assert accepted(wiro) == 0
 
 
-def test_a_deadline_is_kept_where_airflow_forgets_it(wiro: LocalWiro, client: WiroClient) -> None:
-    operator = order(prompt="[wiro:hang]", wait_for_completion=True)
-    receipt = client.run(operator.model, operator.wire_inputs())
-    with pytest.raises(WiroTaskTimeoutError, match="was stopped"):  # `dag.test()` drops what was deferred with
-        operator.execute_complete({}, {"status": "timeout", "wiro_task_id": receipt.wiro_task_id})
+def test_the_deadline_counts_from_the_submission_across_tries(wiro: LocalWiro, instance: Instance) -> None:
+    def make() -> SeedanceRunOperator:
+        return order(prompt="[wiro:hang]", wait_for_completion=True, timeout=2)
+
+    with pytest.raises(TaskDeferred) as first:
+        make().execute(instance.start())
+    time.sleep(0.5)
+    with pytest.raises(TaskDeferred) as second:
+        make().execute(context := instance.start())
+    assert second.value.kwargs["end_time"] == pytest.approx(first.value.kwargs["end_time"], abs=0.01)
+    # `dag.test()` drops what was deferred with.
+    event = event_of(second.value)
+    with pytest.raises(WiroTaskTimeoutError, match="was stopped.* A retry, or a clear, orders anew"):
+        make().execute_complete(context, event)
+    assert accepted(wiro) == 1
+
+
+def test_what_was_left_after_its_time_is_gone_on_with(wiro: LocalWiro, instance: Instance) -> None:
+    def make(**more: Any) -> SeedanceRunOperator:
+        return order(prompt="[wiro:slow=3000]", wait_for_completion=True, timeout=0.5, cancel_on_timeout=False, **more)
+
+    with pytest.raises(WiroTaskTimeoutError, match="goes on at Wiro") as caught:
+        finish(make, instance.start())
+    assert caught.value.retryable
+    instance.clear()  # gives it its whole time again
+    delivered = finish(lambda: order(prompt="[wiro:slow=3000]", wait_for_completion=True), instance.start())
+    assert (delivered["status"], accepted(wiro)) == ("succeeded", 1)
 
 
 @pytest.mark.parametrize(("ago", "error"), [(120, AirflowFailException), (5, AirflowRescheduleException)])
 def test_a_sensor_that_sleeps_between_looks_is_patient_for_a_minute_only(ago: int, error: type[BaseException]) -> None:
-    class Sleeper(TaskInstance):
+    class Sleeper:
         def get_first_reschedule_date(self, context: Any) -> datetime:
             return datetime.now(UTC) - timedelta(seconds=ago)
+
+        def xcom_push(self, key: str, value: Any) -> None:
+            pass
 
     sensor = WiroTaskSensor(task_id="wait", task="999", mode="reschedule", deferrable=False, timeout=600)
     with pytest.raises(error):

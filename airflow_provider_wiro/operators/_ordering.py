@@ -1,0 +1,370 @@
+"""How the run operators order, wait and deliver: a retry goes on with what an earlier try has ordered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pendulum
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+)
+
+from airflow_provider_wiro.api.seedance import find_model
+from airflow_provider_wiro.api.tasks import Outcome, WiroTask, ensure_succeeded
+from airflow_provider_wiro.exceptions import (
+    WiroConfigurationError,
+    WiroError,
+    WiroNotFoundError,
+    WiroOrderError,
+    WiroRunUnknownError,
+    WiroStoreError,
+    WiroTaskCancelledError,
+    WiroTaskFailedError,
+    WiroTaskTimeoutError,
+)
+from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.operators.fetch import fetch_to, fetched_before
+from airflow_provider_wiro.parsing import check_destination, is_unresolved
+from airflow_provider_wiro.submission.decision import MAX_FAILURES, ON_CLEAR, ON_UNKNOWN, Attempt
+from airflow_provider_wiro.submission.record import logical_key
+from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
+from airflow_provider_wiro.waiting import (
+    REFUSED,
+    TIMEOUT,
+    StopOnKill,
+    Wait,
+    describe,
+    log_not_stopped,
+    log_stopped,
+    log_succeeded,
+    read_event,
+    submitted,
+    wait_for_end,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_wiro.hooks.wiro import WiroHook
+    from airflow_provider_wiro.submission.driver import Standing, Submission
+
+_SHORT = 10.0  # seconds; deferring for less may make Airflow 3.3 run the try twice
+_BACKSTOP = 300.0  # seconds by which Airflow's own limit of a deferral comes after ours
+
+
+class OrdersOnce(BaseOperator):
+    """The part of :class:`~airflow_provider_wiro.operators.wiro.WiroRunOperator` that runs."""
+
+    model: str
+    files: Mapping[str, str] | None
+    wiro_conn_id: str
+    wait_for_completion: bool
+    deferrable: bool
+    poll_interval: float
+    timeout: float
+    settle: float
+    destination: str | None
+    cancel_on_kill: bool
+    cancel_on_timeout: bool
+    on_unknown: str
+    on_clear: str
+    _looking_since = 0.0
+    _stop_on_kill: StopOnKill | None = None
+    _submission: Submission | None = None
+    _killed = False
+
+    def wire_inputs(self) -> dict[str, Any]:
+        """Return the inputs as they are sent; every template is rendered by now."""
+        raise NotImplementedError
+
+    @staticmethod
+    def check_policies(on_unknown: Any, on_clear: Any) -> None:
+        """Check the two policies, as far as they are known.
+
+        :param on_unknown: the argument.
+        :param on_clear: the argument.
+        :raises WiroConfigurationError: one of them is not allowed.
+        """
+        for name, value, allowed in (("on_unknown", on_unknown, ON_UNKNOWN), ("on_clear", on_clear, ON_CLEAR)):
+            if not is_unresolved(value) and value not in allowed:
+                raise WiroConfigurationError(f"{name} is {value!r}, allowed: {', '.join(map(repr, allowed))}.")
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Order, or go on with what an earlier try has ordered; wait if asked to."""
+        from airflow_provider_wiro.submission.driver import Later
+
+        with self._explained():
+            inputs = self.wire_inputs()
+            self.check_policies(self.on_unknown, self.on_clear)
+            if self.destination is not None:
+                self._open_destination()
+            hook = self._hook()
+            self._submission = submission = self._make_submission(context, hook)
+            attempt = self._attempt(context, hook, inputs)
+            submission.load()
+            while isinstance(standing := submission.proceed(attempt, self.files), Later):
+                self._wait_until(standing.until, attempt.looking_since)
+            return self._ordered(context, hook, standing)
+
+    def look_again(self, context: Context, event: Any, looking_since: float = 0.0) -> dict[str, Any]:
+        """Go on where the outcome of a Run could not be known at once.
+
+        :param context: Airflow's context.
+        :param event: says that the time has come.
+        :param looking_since: unix time at which this try began to look; `dag.test()` drops it.
+        """
+        self._looking_since = looking_since
+        return self.execute(context)
+
+    def execute_complete(self, context: Context, event: Any, end_time: float | None = None) -> dict[str, Any]:
+        """Read the task that the trigger spoke of, and decide.
+
+        :param context: Airflow's context.
+        :param event: the trigger's payload.
+        :param end_time: unix time at which the waiting ends.
+        """
+        with self._explained():
+            wiro_task_id, word = read_event(event)
+            if word == REFUSED:
+                self.log.warning("The triggerer cannot read Wiro task %s; its lines above tell why.", wiro_task_id)
+            hook = self._hook()
+            self._submission = submission = self._make_submission(context, hook)
+            record = submission.load()
+            if record is not None and record.doubts:
+                submission.sweep(self._attempt(context, hook, self.wire_inputs()))
+            # `dag.test()` drops what was deferred with.
+            end_time = end_time or (record.since if record is not None else time.time()) + self.timeout
+            return self._conclude(hook, wiro_task_id, time.time() if word == TIMEOUT else end_time)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after the wait; where Airflow's own limit of the deferral ended it, look at the task once more."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            self.log.warning("No trigger has told the end of the wait in time: looking at Wiro.")
+            return self.execute(context)
+        except TaskDeferralError:
+            self.log.error("The trigger failed. A retry, or a clear, goes on with what is ordered: paid once.")
+            raise
+
+    def on_kill(self) -> None:
+        """Stop the remote task where a worker waits for it.
+
+        While it is deferred, the trigger does it. In the seconds on a worker in between, Airflow also calls this when
+        a try has lost its api-server and another one follows the same remote task: it only keeps a Run from being sent.
+        """
+        self._killed = True
+        if self._stop_on_kill is not None:
+            self._stop_on_kill()
+
+    def _make_submission(self, context: Context, hook: WiroHook) -> Submission:
+        from airflow_provider_wiro.operators._state import TaskStateStore, claimed_by_siblings
+        from airflow_provider_wiro.submission.driver import Submission
+
+        return Submission(
+            hook.get_conn(),
+            TaskStateStore(context),
+            self.log,
+            killed=lambda: self._killed,
+            claimed=lambda: claimed_by_siblings(context),
+        )
+
+    def _attempt(self, context: Context, hook: WiroHook, inputs: dict[str, Any]) -> Attempt:
+        from airflow_provider_wiro.operators._state import place_of
+
+        ti, place = context["ti"], place_of(context)
+        return Attempt(
+            key=logical_key(place, hook.get_conn().base_url, self.model, inputs, self.files),
+            model=self.model,
+            inputs=inputs,
+            try_number=ti.try_number,
+            max_tries=ti.max_tries,
+            retries=self.retries or 0,
+            run_started=_earliest(context["dag_run"]),
+            looking_since=self._looking_since or time.time(),
+            marked=find_model(self.model) is not None and "seed" not in inputs,
+            mapped=place.map_index >= 0,
+            settle=self.settle,
+            on_unknown=self.on_unknown,
+            on_clear=self.on_clear,
+        )
+
+    def _wait_until(self, moment: float, looking_since: float) -> None:
+        """Wait in the triggerer, or here where it is soon or a worker is to wait."""
+        seconds = moment - time.time()
+        if not self.deferrable or seconds < _SHORT:
+            time.sleep(max(0.0, seconds))
+            return
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        self.defer(
+            trigger=DateTimeTrigger(moment=pendulum.from_timestamp(moment)),
+            method_name="look_again",
+            kwargs={"looking_since": looking_since},
+            timeout=timedelta(seconds=seconds + _BACKSTOP),
+        )
+
+    def _ordered(self, context: Context, hook: WiroHook, standing: Standing) -> dict[str, Any]:
+        from airflow_provider_wiro.operators._state import CLAIM_KEY, is_over
+
+        record = standing.record
+        wiro_task_id = str(record.wiro_task_id)
+        url = hook.task_url(wiro_task_id)
+        self.log.info("%s has the order as Wiro task %s: %s", self.model, wiro_task_id, url)
+        context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=url)
+        context["ti"].xcom_push(key=CLAIM_KEY, value=wiro_task_id)
+        if self._killed and self.cancel_on_kill and is_over(context):  # while the order was on its way
+            StopOnKill(hook.get_client(**StopOnKill.CLIENT), wiro_task_id, self.log)()
+            raise AirflowFailException(f"Airflow ended this process while Wiro task {wiro_task_id} was being ordered.")
+        if not self.wait_for_completion:
+            return submitted(wiro_task_id, self.model, record.submitted_at)
+        end_time = record.since + self.timeout
+        if standing.task is None or standing.task.outcome is Outcome.RUNNING:
+            if self.deferrable and time.time() < end_time:
+                self._defer(wiro_task_id, end_time)
+            if self.cancel_on_kill:
+                self._stop_on_kill = StopOnKill(hook.get_client(**StopOnKill.CLIENT), wiro_task_id, self.log)
+            wait_for_end(hook.get_conn(), Wait(wiro_task_id, end_time, self.log), self.poll_interval)
+        return self._conclude(hook, wiro_task_id, end_time)
+
+    def _defer(self, wiro_task_id: str, end_time: float) -> NoReturn:
+        self.defer(
+            trigger=WiroTaskTrigger(
+                wiro_conn_id=self.wiro_conn_id,
+                wiro_task_id=wiro_task_id,
+                poll_interval=self.poll_interval,
+                end_time=end_time,
+                cancel_on_kill=self.cancel_on_kill,
+            ),
+            method_name="execute_complete",
+            kwargs={"end_time": end_time},
+            # The trigger owns the deadline; this is for a night without any triggerer.
+            timeout=timedelta(seconds=max(0.0, end_time - time.time()) + _BACKSTOP),
+        )
+
+    def _conclude(self, hook: WiroHook, wiro_task_id: str, end_time: float) -> dict[str, Any]:
+        """Deliver a task that succeeded, wait on for one that runs and has time left, raise for any other."""
+        has_time = self.deferrable and time.time() < end_time
+        try:
+            task = hook.get_task(wiro_task_id)
+        except WiroError as error:
+            if error.retryable and has_time:
+                self.log.warning("Wiro task %s cannot be read, waiting on: %s", wiro_task_id, error)
+                self._defer(wiro_task_id, end_time)
+            # The next try looks through the list before it calls a task gone.
+            error.retryable = error.retryable or isinstance(error, WiroNotFoundError)
+            raise
+        if task.outcome is Outcome.RUNNING:
+            if has_time:
+                self._defer(wiro_task_id, end_time)
+            task = self._time_out(hook, task)
+        self._stop_on_kill = None
+        if self._killed and task.outcome is Outcome.CANCELLED:
+            raise WiroTaskCancelledError(
+                "It was stopped because Airflow ended this process.",
+                wiro_task_id=wiro_task_id,
+                retryable=True,
+                advice="It is not billed.",
+            )
+        ensure_succeeded(task)
+        log_succeeded(self.log, task)
+        delivered = self._deliver(hook, task)
+        if self._submission is not None:
+            self._submission.finish()
+        return delivered
+
+    def _deliver(self, hook: WiroHook, task: WiroTask) -> dict[str, Any]:
+        facts = describe(task, {"model": self.model})
+        if self.destination is None:
+            return facts
+        return fetched_before(self.destination, task.wiro_task_id, self.log) or fetch_to(
+            hook, task, self.destination, facts, self.log
+        )
+
+    def _time_out(self, hook: WiroHook, task: WiroTask) -> WiroTask:
+        """Stop a task whose time is up; return it if it has succeeded meanwhile, else raise."""
+        if self.cancel_on_timeout:
+            try:
+                task = hook.stop_task(task.wiro_task_id)
+                log_stopped(self.log, task)
+            except WiroError as error:
+                log_not_stopped(self.log, task.wiro_task_id, error)
+        if task.outcome is Outcome.SUCCEEDED:
+            return task
+        late = f"It did not end within {self.timeout:g} s"
+        if task.outcome is Outcome.RUNNING:
+            raise WiroTaskTimeoutError(
+                f"{late} and goes on at Wiro ({task.status}).",
+                wiro_task_id=task.wiro_task_id,
+                retryable=True,
+                advice="It is billed if it succeeds.",
+            )
+        raise WiroTaskTimeoutError(
+            f"{late} and was stopped.",
+            wiro_task_id=task.wiro_task_id,
+            retryable=True,
+            advice="It is not billed. A longer `timeout` gives it more time.",
+        )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Let every failure say what a retry and a clear will do; one that no retry can mend is not retried."""
+        try:
+            yield
+        except WiroError as error:
+            outlook = self._outlook(error)
+            error.advice = f"{error.advice} {outlook}".strip()
+            if error.retryable:
+                raise
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        except (Exception, AirflowTaskTimeout) as error:
+            if not isinstance(error, (AirflowFailException, AirflowSkipException)):
+                self.log.error("%s", self._outlook(error))
+            raise
+
+    def _outlook(self, error: BaseException) -> str:
+        if isinstance(error, (WiroOrderError, WiroRunUnknownError, WiroStoreError, WiroConfigurationError)):
+            return ""  # their own words tell
+        retryable = not isinstance(error, WiroError) or error.retryable
+        next_start = "A retry, or a clear," if retryable else "Airflow does not retry this. A clear"
+        record = self._submission.record if self._submission is not None else None
+        wiro_task_id = record.wiro_task_id if record is not None else getattr(error, "wiro_task_id", None)
+        if wiro_task_id is None and (record is None or not record.unfinished):
+            return f"Nothing is ordered. {next_start} orders."
+        if wiro_task_id is None:
+            return f"A Run may have been sent. {next_start} looks for it at Wiro before it sends anything."
+        stopped = isinstance(error, WiroTaskTimeoutError) and "was stopped" in error.message
+        if stopped or isinstance(error, (WiroTaskFailedError, WiroTaskCancelledError)):
+            if retryable and record is not None and record.failures + 1 >= MAX_FAILURES:
+                return "It was not the first one: a retry says so, and a clear orders anew."
+            return f"{next_start} orders anew."
+        again = "" if self.on_clear == "reattach" else " (a clear orders a new video: on_clear='resubmit')"
+        return f"{next_start} goes on with Wiro task {wiro_task_id} and pays for nothing more{again}."
+
+    def _open_destination(self) -> None:
+        """Find out before anything is paid whether there is such a store."""
+        from airflow_provider_wiro.outputs import open_folder
+
+        check_destination(self.destination)
+        open_folder(self.destination)
+
+    def _hook(self) -> WiroHook:
+        from airflow_provider_wiro.hooks.wiro import WiroHook
+
+        return WiroHook(self.wiro_conn_id)
+
+
+def _earliest(dag_run: Any) -> float:
+    """Return the unix time before which nothing of a Dag run can have been ordered."""
+    # A clear moves `start_date`.
+    started = None if dag_run.clear_number else dag_run.start_date
+    return float((started or dag_run.run_after).timestamp())
