@@ -157,6 +157,7 @@ def long_runs(start: Callable[..., Run]) -> dict[str, Run]:
         "sync_operator": start("sync_operator", prompts=[f"{prompt}, sync_operator" for prompt in ENDINGS]),
         "refused": start("refused", prompts=["a", ""], resolutions=["480p", "4k"]),
         "late": start("late"),
+        "crash_points": start("crash_points"),
         **{dag_id: start(dag_id) for dag_id in README_DAGS},
         "nightly_batch": start("nightly_batch"),
         "awkward_prompts": start("awkward_prompts", prompts=AWKWARD, first=AWKWARD[0]),

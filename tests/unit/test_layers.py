@@ -67,7 +67,7 @@ LAYERS: Mapping[str, Layer] = {
 }
 HTTP_OF_PYTHON = ("http.client", "http.server", "urllib.request", "socket", "ftplib")
 DYNAMIC_IMPORTS = {"__import__", "import_module", "import_string", "run_module", "run_path", "exec", "eval"}
-# The layers whose names users import; `submission`, `waiting`, `outputs`, `templating` and `provider_info` are their workshop.
+# The layers whose names users import; the others are their workshop.
 PUBLIC = ("", "exceptions", "api", "hooks", "triggers", "links", "operators", "sensors", "decorators")
 
 

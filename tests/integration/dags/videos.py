@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Param, task, task_group
+from faults import IN_RESUME, POINTS, CrashesOnce
 
 from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
 from airflow_provider_wiro.operators.wiro import WiroFetchOutputsOperator, WiroRunOperator
@@ -134,3 +135,15 @@ with DAG(
     params={"prompt": Param("A kettle", type="string"), "seed": Param(None, type=["integer", "null"])},
 ):
     SeedanceRunOperator(task_id="video", prompt="{{ params.prompt }}", seed="{{ params.seed }}")
+
+with DAG("crash_points", schedule=None, default_args={**RETRIES, "settle": 1.0}, max_active_tasks=64):
+    CrashesOnce.partial(
+        task_id="whole",
+        prompt="Twins that crash",
+        wait_for_completion=True,
+        destination=VIDEOS + "/crash_points",
+        **POLL,
+    ).expand(point=POINTS)
+    CrashesOnce.partial(task_id="submit", prompt="Submits that crash").expand(
+        point=[point for point in POINTS if point not in (*IN_RESUME, "before the deferral")]
+    )

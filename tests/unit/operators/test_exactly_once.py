@@ -1,0 +1,373 @@
+"""One logical task, one paid run: what a retry and a clear make of every way in which a try can end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import urllib3.connection
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from airflow_provider_wiro.api.client import WiroClient
+from airflow_provider_wiro.emulator import LocalWiro
+from airflow_provider_wiro.exceptions import WiroError, WiroStoreError, WiroSupersededError
+from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
+from airflow_provider_wiro.operators.wiro import WiroRunOperator
+from airflow_provider_wiro.submission import driver
+from tests.unit.instances import Instance, finish
+
+Make = Callable[..., SeedanceRunOperator]
+
+
+@pytest.fixture(autouse=True)
+def connection(wiro: LocalWiro, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_WIRO_DEFAULT", wiro.connection_json())
+
+
+@pytest.fixture
+def brisk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Run is on its way for two seconds at most."""
+    monkeypatch.setattr(driver, "FENCE", 1.0)
+    monkeypatch.setattr(driver, "POST", 1.0)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    return Instance(tmp_path)
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Make the operator of the one-task form."""
+
+    def make(**arguments: Any) -> SeedanceRunOperator:
+        defaults = {
+            "task_id": "video",
+            "prompt": "Once only",
+            "poll_interval": 0.05,
+            "settle": 0.5,
+            "retries": 3,
+            "wait_for_completion": True,
+            "destination": str(tmp_path / "videos"),
+        }
+        return SeedanceRunOperator(**{**defaults, **arguments})
+
+    return make
+
+
+def runs(wiro: LocalWiro) -> list[dict[str, Any]]:
+    return [run for run in wiro.ledger()["runs"] if not run["foreign"]]
+
+
+def billed(wiro: LocalWiro) -> list[str]:
+    wiro.ledger()
+    return [run["taskid"] for run in runs(wiro) if run["billed"]]
+
+
+def in_thread(work: Callable[[], Any]) -> tuple[threading.Thread, list[BaseException]]:
+    """Run something beside, and keep what it raises."""
+    raised: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            work()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, raised
+
+
+@pytest.fixture
+def freeze(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Freeze the first Run right before it connects; return (it is frozen, let it go on)."""
+    frozen, thaw = threading.Event(), threading.Event()
+    connect = urllib3.connection.HTTPConnection.connect
+    asked = urllib3.connection.HTTPConnection.request
+
+    def request(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
+        self.is_run = "/Run/" in url
+        return asked(self, method, url, *args, **kwargs)
+
+    def slowly(self: Any) -> None:
+        if getattr(self, "is_run", False) and not frozen.is_set():
+            frozen.set()
+            assert thaw.wait(30)
+        connect(self)
+
+    monkeypatch.setattr(urllib3.connection.HTTPConnection, "request", request)
+    monkeypatch.setattr(urllib3.connection.HTTPConnection, "connect", slowly)
+    return frozen, thaw
+
+
+def test_a_process_that_is_frozen_before_its_run_and_superseded_sends_nothing(
+    wiro: LocalWiro, instance: Instance, make: Make, brisk: None, freeze: tuple[threading.Event, threading.Event]
+) -> None:
+    frozen, thaw = freeze
+    old = instance.start()
+    thread, raised = in_thread(lambda: make().execute(old))
+    assert frozen.wait(10)
+    delivered = finish(make, instance.start())
+    thaw.set()
+    thread.join(20)
+    assert isinstance(raised[0], WiroSupersededError)
+    assert billed(wiro) == [delivered["wiro_task_id"]]
+    assert len(runs(wiro)) == 1
+
+
+def test_without_the_fence_the_same_freeze_orders_twice(
+    wiro: LocalWiro,
+    instance: Instance,
+    make: Make,
+    brisk: None,
+    freeze: tuple[threading.Event, threading.Event],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    frozen, thaw = freeze
+    old = instance.start()
+    monkeypatch.setattr(driver.Submission, "_check", lambda *_: None)
+    thread, _ = in_thread(lambda: make().execute(old))
+    assert frozen.wait(10)
+    finish(make, instance.start())
+    thaw.set()
+    thread.join(20)
+    assert len(runs(wiro)) == 2
+
+
+def test_a_freeze_that_nobody_noticed_takes_a_new_fence_and_orders_once(
+    wiro: LocalWiro, instance: Instance, make: Make, brisk: None, freeze: tuple[threading.Event, threading.Event]
+) -> None:
+    frozen, thaw = freeze
+    context = instance.start()
+    thread, raised = in_thread(lambda: make(wait_for_completion=False, destination=None).execute(context))
+    assert frozen.wait(10)
+    time.sleep(1.2)
+    thaw.set()
+    thread.join(20)
+    assert raised == []
+    assert len(runs(wiro)) == 1
+
+
+def test_a_run_that_is_accepted_later_than_settle_is_stopped_by_the_second_look(
+    wiro: LocalWiro, instance: Instance, make: Make, brisk: None
+) -> None:
+    wiro.set_faults(["run:late:seconds=1.5:times=1"])
+    delivered = finish(lambda: make(prompt="Late [wiro:slow=4000]", settle=1.0), instance.start())
+    first, second = runs(wiro)
+    assert {run["taskid"] for run in runs(wiro) if run["billed"]} == {delivered["wiro_task_id"]}
+    assert sorted([first["status"], second["status"]]) == ["task_cancel", "task_postprocess_end"]
+    assert first["parameters"]["seed"] == second["parameters"]["seed"]
+
+
+def test_a_wiped_store_finds_the_run_at_wiro(wiro: LocalWiro, instance: Instance, make: Make) -> None:
+    with pytest.raises(TaskDeferred):
+        make().execute(instance.start())
+    instance.wipe()
+    delivered = finish(make, instance.start())
+    assert billed(wiro) == [delivered["wiro_task_id"]]
+
+
+def test_a_store_wiped_by_a_clear_finds_the_run_although_the_dag_run_has_a_new_start(
+    wiro: LocalWiro, instance: Instance, make: Make
+) -> None:
+    delivered = finish(make, instance.start())
+    instance.clear()
+    instance.wipe()
+    again = finish(make, instance.start())
+    assert again == delivered
+    assert billed(wiro) == [delivered["wiro_task_id"]]
+
+
+def test_a_store_that_fails_after_the_answer_loses_nothing(wiro: LocalWiro, instance: Instance, make: Make) -> None:
+    context = instance.start()
+
+    def down_after_the_run(value: dict[str, Any]) -> None:
+        if value["phase"] != "intent":
+            raise RuntimeError("no api-server")
+
+    context["task_state_store"].before_set = down_after_the_run
+    with pytest.raises(WiroStoreError, match="A retry, or a clear, looks at Wiro first"):
+        make().execute(context)
+    delivered = finish(make, instance.start())
+    assert billed(wiro) == [delivered["wiro_task_id"]]
+
+
+def test_a_map_index_that_holds_another_items_record_orders_its_own(
+    wiro: LocalWiro, tmp_path: Path, make: Make
+) -> None:
+    instance = Instance(tmp_path, map_index=2)
+    first = finish(make, instance.start())
+    instance.clear()  # with the task that made the list, which is another one now
+    second = finish(lambda: make(prompt="Another item"), instance.start())
+    assert sorted(billed(wiro)) == sorted([first["wiro_task_id"], second["wiro_task_id"]])
+    assert [run["parameters"]["prompt"] for run in runs(wiro)] == ["Once only", "Another item"]
+    assert wiro.ledger()["stops"] == {"cancelled": 0, "killed": 0}
+
+
+def test_inputs_that_change_between_two_tries_order_nothing(wiro: LocalWiro, instance: Instance, make: Make) -> None:
+    with pytest.raises(TaskDeferred):
+        make().execute(instance.start())
+    (run,) = runs(wiro)
+    with pytest.raises(AirflowFailException, match="inputs are not those of try 1") as caught:
+        make(prompt="It is now 12:31").execute(instance.start())
+    assert run["taskid"] in str(caught.value)
+    assert len(runs(wiro)) == 1
+
+
+def test_a_clear_before_the_delivery_goes_on_with_the_run(wiro: LocalWiro, instance: Instance, make: Make) -> None:
+    slow = {"prompt": "[wiro:slow=60000]", "timeout": 60}
+    with pytest.raises(TaskDeferred) as first:
+        make(**slow).execute(instance.start())
+    time.sleep(0.3)
+    instance.clear()
+    with pytest.raises(TaskDeferred) as second:
+        make(**slow).execute(instance.start())
+    assert second.value.kwargs["end_time"] > first.value.kwargs["end_time"] + 0.2, "a clear gives the whole time again"
+    assert len(runs(wiro)) == 1
+
+
+def test_a_clear_after_the_delivery_delivers_again_without_a_request_for_the_file(
+    wiro: LocalWiro, instance: Instance, make: Make
+) -> None:
+    delivered = finish(make, instance.start())
+    files = wiro.ledger()["cdn"]["requests"]
+    instance.clear()
+    assert finish(make, instance.start()) == delivered
+    assert (wiro.ledger()["cdn"]["requests"], len(runs(wiro))) == (files, 1)
+
+
+def test_a_clear_with_resubmit_makes_a_new_video_with_a_new_seed(
+    wiro: LocalWiro, instance: Instance, make: Make
+) -> None:
+    delivered = finish(lambda: make(on_clear="resubmit"), instance.start())
+    instance.clear()
+    again = finish(lambda: make(on_clear="resubmit"), instance.start())
+    assert again["wiro_task_id"] != delivered["wiro_task_id"]
+    first, second = runs(wiro)
+    assert first["parameters"]["seed"] != second["parameters"]["seed"]
+    finish(lambda: make(on_clear="resubmit"), instance.start())  # a retry of the same
+    assert len(runs(wiro)) == 2
+
+
+def test_a_clear_with_resubmit_stops_what_still_runs(wiro: LocalWiro, instance: Instance, make: Make) -> None:
+    with pytest.raises(TaskDeferred):
+        make(prompt="[wiro:slow=60000]", on_clear="resubmit").execute(instance.start())
+    instance.clear()
+    with pytest.raises(TaskDeferred):
+        make(prompt="[wiro:slow=60000]", on_clear="resubmit").execute(instance.start())
+    first, second = runs(wiro)
+    assert first["stopped_by_request"]
+    assert not second["stopped_by_request"]
+
+
+def test_with_no_retries_left_a_clear_collects_what_is_paid(
+    wiro: LocalWiro, tmp_path: Path, make: Make, until: Callable[..., Any]
+) -> None:
+    instance = Instance(tmp_path, retries=0, max_tries=0)
+    with pytest.raises(TaskDeferred):
+        make(retries=0).execute(instance.start())
+    until(runs(wiro)[0]["taskid"])  # and the worker dies in the resume
+    instance.clear()
+    delivered = finish(lambda: make(retries=0), instance.start())
+    assert billed(wiro) == [delivered["wiro_task_id"]]
+
+
+@pytest.mark.parametrize("offset", [-90, 90])
+def test_a_wrong_clock_at_wiro_changes_nothing(
+    wiro: LocalWiro, instance: Instance, make: Make, brisk: None, offset: int
+) -> None:
+    wiro.set_clock_offset(offset)
+    try:
+        wiro.set_faults(["run:reset_after:times=1"])
+        delivered = finish(make, instance.start())
+        assert billed(wiro) == [delivered["wiro_task_id"]]
+    finally:
+        wiro.set_clock_offset(0)
+
+
+# Where the seed marks nothing
+
+
+def weak(**arguments: Any) -> WiroRunOperator:
+    defaults = {
+        "task_id": "video",
+        "model": "local/echo-text",
+        "inputs": {"prompt": "Twins"},
+        "settle": 0.3,
+        "retries": 3,
+        "deferrable": False,
+    }
+    return WiroRunOperator(**{**defaults, **arguments})
+
+
+def test_without_a_seed_the_only_equal_run_is_adopted(wiro: LocalWiro, instance: Instance) -> None:
+    wiro.set_faults(["run:reset_after:times=1"])
+    assert weak().execute(instance.start())["wiro_task_id"] == runs(wiro)[0]["taskid"]
+    assert len(runs(wiro)) == 1
+
+
+def test_equal_orders_of_one_mapped_task_are_never_guessed(wiro: LocalWiro, tmp_path: Path) -> None:
+    wiro.set_faults(["run:reset_after:times=1"])
+    with pytest.raises(AirflowFailException, match=r"outcome of a Run is not known, and Wiro task \d+ may be it"):
+        weak().execute(Instance(tmp_path, map_index=0).start())
+    assert len(runs(wiro)) == 1
+
+
+def test_what_a_sibling_has_claimed_is_not_ours(wiro: LocalWiro, client: WiroClient, tmp_path: Path) -> None:
+    instance = Instance(tmp_path, map_index=1)
+    instance.siblings.append(client.run("local/echo-text", {"prompt": "Twins"}).wiro_task_id)
+    wiro.set_faults(["run:reset_before:times=1"])
+    known = weak().execute(instance.start())
+    assert known["wiro_task_id"] not in instance.siblings
+    assert len(runs(wiro)) == 2
+
+
+@pytest.mark.parametrize(("policy", "orders"), [("fail", 1), ("adopt", 1), ("resubmit", 2)])
+def test_a_silent_wiro_leaves_it_to_on_unknown(
+    wiro: LocalWiro, instance: Instance, make: Make, policy: str, orders: int
+) -> None:
+    wiro.set_faults(["echo:off", "run:reset_after:times=1"])
+    context = instance.start()
+    operator = make(on_unknown=policy, deferrable=False)
+    if policy == "fail":
+        with pytest.raises(AirflowFailException, match="may be it.*on_unknown='adopt'"):
+            operator.execute(context)
+    else:
+        assert operator.execute(context)["status"] == "succeeded"
+    assert len(runs(wiro)) == orders
+
+
+def test_a_silent_wiro_without_other_traffic_proves_absence(wiro: LocalWiro, instance: Instance, make: Make) -> None:
+    wiro.set_faults(["echo:off", "run:reset_before:times=1"])
+    delivered = finish(make, instance.start())
+    assert billed(wiro) == [delivered["wiro_task_id"]]
+
+
+def test_a_silent_wiro_with_other_traffic_fails_and_names_it(wiro: LocalWiro, instance: Instance, make: Make) -> None:
+    wiro.set_faults(["echo:off", "run:reset_before:times=1"])
+    foreign = wiro.run_foreign(count=2)
+    with pytest.raises(AirflowFailException) as caught:
+        make(deferrable=False).execute(instance.start())
+    assert all(taskid in str(caught.value) for taskid in foreign)
+    assert runs(wiro) == []
+
+
+def test_a_list_that_is_down_is_never_taken_for_an_absence(
+    wiro: LocalWiro, instance: Instance, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wiro.set_faults(["list:off", "run:reset_before:times=1"])
+    with pytest.raises(TaskDeferred) as caught:
+        make().execute(instance.start())
+    assert runs(wiro) == []
+    late = {"looking_since": time.time() - 1000}
+    with pytest.raises(WiroError, match="Wiro does not tell its tasks") as gave_up:
+        make().resume_execution(caught.value.method_name, {**late, "event": None}, instance.start())
+    assert gave_up.value.retryable
+    wiro.set_faults([])
+    delivered = finish(make, instance.start())
+    assert billed(wiro) == [delivered["wiro_task_id"]]
