@@ -242,14 +242,15 @@ class StopOnKill:
     """Ends a remote task from within ``on_kill``.
 
     Airflow calls ``on_kill`` inside a signal handler, where its SDK may not be asked for anything: what is needed is
-    captured before. It has about five seconds.
+    captured before. Airflow kills the process after five seconds.
 
     :param client: a client of its own, made with :attr:`CLIENT`: the time is short.
     :param wiro_task_id: the task to end.
     :param log: gets the line that says how it ended.
     """
 
-    CLIENT: ClassVar[dict[str, float]] = {"connect_timeout": 2, "read_timeout": 2, "attempts": 1}
+    CLIENT: ClassVar[dict[str, float]] = {"connect_timeout": 1, "read_timeout": 2, "attempts": 1}
+    PATIENCE: ClassVar[float] = 2.0
 
     client: WiroClient
     wiro_task_id: str
@@ -258,7 +259,7 @@ class StopOnKill:
     def __call__(self) -> WiroTask | None:
         """Cancel or kill the task; return it as it stands afterwards, or ``None`` if that is not known."""
         try:
-            task = self.client.stop_task(self.wiro_task_id)
+            task = self.client.stop_task(self.wiro_task_id, self.PATIENCE)
         except Exception as error:
             log_not_stopped(self.log, self.wiro_task_id, error)
             return None

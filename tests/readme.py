@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -31,3 +33,8 @@ def table(first_heading: str) -> list[list[str]]:
         elif cells[0] == first_heading:
             inside = True
     return rows
+
+
+def row(words: str) -> pytest.MarkDecorator:
+    """Name a test by the words of the row of "what happens when" that it proves."""
+    return pytest.mark.parametrize("row", [words], ids=[words])

@@ -6,6 +6,7 @@ refusals (Wiro's documentation), so ``result`` decides. Redirects are never foll
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -179,16 +180,18 @@ class WiroClient:
         """Kill a task that is running; Wiro refuses it before."""
         self._post("Task/Kill", _every_name(wiro_task_id))
 
-    def stop_task(self, wiro_task_id: str) -> WiroTask:
+    def stop_task(self, wiro_task_id: str, patience: float = math.inf) -> WiroTask:
         """End a task whatever it does now: Cancel while it is queued, Kill while it runs, three rounds at most.
 
         :param wiro_task_id: its id.
+        :param patience: seconds after which no further round begins; default: none.
         :return: the task afterwards: cancelled, or as it ended by itself meanwhile, or running if Wiro did not stop it.
         :raises WiroError: the task could not be read.
         """
+        give_up_at = time.monotonic() + patience
         task = self.get_task(wiro_task_id)
         for _ in range(_STOP_ROUNDS):
-            if task.outcome is not Outcome.RUNNING:
+            if task.outcome is not Outcome.RUNNING or time.monotonic() > give_up_at:
                 break
             ways = (self.cancel, self.kill) if task.status in QUEUED_STATUSES else (self.kill, self.cancel)
             if not any(_granted(way, wiro_task_id) for way in ways):

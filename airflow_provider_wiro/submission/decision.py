@@ -212,10 +212,10 @@ def _resubmit(record: Record, attempt: Attempt, look: Look) -> Decision:
     elif record.wiro_task_id is not None:
         mine = (record.wiro_task_id,)
     anew = replace(record.left(*mine), generation=record.generation + 1)
-    return replace(_submit(anew), why="It was cleared with on_clear='resubmit'.", stop=mine)
+    return replace(_submit(anew, "It was cleared with on_clear='resubmit'."), stop=mine)
 
 
-def _submit(record: Record) -> Decision:
+def _submit(record: Record, why: str = "") -> Decision:
     if record.failures >= MAX_FAILURES:
         return Decision(
             Action.REFUSE,
@@ -223,7 +223,7 @@ def _submit(record: Record) -> Decision:
             "none of them is billed.",
             advice="Airflow does not retry this. A clear orders anew.",
         )
-    return Decision(Action.SUBMIT, record)
+    return Decision(Action.SUBMIT, record, why=why)
 
 
 def _follow(record: Record, attempt: Attempt, look: Look, now: float) -> Decision:
@@ -245,8 +245,7 @@ def _follow(record: Record, attempt: Attempt, look: Look, now: float) -> Decisio
     if look.outcome is Outcome.SUCCEEDED:
         return Decision(Action.DELIVER, record, look)
     ended = f"Wiro task {record.wiro_task_id} ended without success ({look.status}) and is not billed."
-    next_step = _submit(record.left(failed=1))
-    return replace(next_step, why=ended) if next_step.action is Action.SUBMIT else next_step
+    return _submit(record.left(failed=1), ended)
 
 
 def _reconcile(record: Record, attempt: Attempt, look: Look, now: float, final: float) -> Decision:
@@ -281,14 +280,15 @@ def _reconcile(record: Record, attempt: Attempt, look: Look, now: float, final: 
     ]
     if suspects:
         return _judge(record, attempt, look, suspects)
-    return _submit_after_doubt(over, attempt) if record.phase is Phase.INTENT else _submit(over)
+    absent = "No Run of this order is among Wiro's tasks: it is sent now."
+    return _submit_after_doubt(over, attempt, absent) if record.phase is Phase.INTENT else _submit(over, absent)
 
 
-def _submit_after_doubt(record: Record, attempt: Attempt) -> Decision:
+def _submit_after_doubt(record: Record, attempt: Attempt, why: str) -> Decision:
     """Send again what was sent and is not there; `doubts` makes the next looks find one that comes late."""
     if record.doubts >= MAX_DOUBTS and record.try_number == attempt.try_number:
         return _not_yet(f"{record.doubts + 1} Runs brought no usable answer, and none was accepted.")
-    return _submit(replace(record, doubts=record.doubts + 1))
+    return _submit(replace(record, doubts=record.doubts + 1), why)
 
 
 def _judge(record: Record, attempt: Attempt, listing: Listing, suspects: list[WiroTask]) -> Decision:
@@ -299,7 +299,7 @@ def _judge(record: Record, attempt: Attempt, listing: Listing, suspects: list[Wi
     if attempt.on_unknown == "adopt" and len(suspects) == 1:
         return _adopt(record, listing, suspects[0])
     if attempt.on_unknown == "resubmit":
-        return _submit_after_doubt(record.left(), attempt)
+        return _submit_after_doubt(record.left(), attempt, "Sending a Run again although it may be paid twice.")
     ids = tuple(task.wiro_task_id for task in suspects)
     several = "one of " if len(ids) > 1 else ""
     return Decision(

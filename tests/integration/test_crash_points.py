@@ -41,16 +41,16 @@ def test_a_crash_in_a_submit_pays_once(crashed: Run, wiro: LocalWiro, point: str
     assert known["wiro_task_id"] in {run["taskid"] for run in runs_of(wiro, "Submits that crash")}
 
 
-@pytest.mark.parametrize(("prompt", "videos"), [("Twins that crash", POINTS), ("Submits that crash", SUBMITS)])
-def test_no_crash_has_ordered_twice(crashed: Run, wiro: LocalWiro, prompt: str, videos: list[str]) -> None:
+@pytest.mark.parametrize(("prompt", "points"), [("Twins that crash", POINTS), ("Submits that crash", SUBMITS)])
+def test_no_crash_has_ordered_twice(crashed: Run, wiro: LocalWiro, prompt: str, points: list[str]) -> None:
     runs = runs_of(wiro, prompt)
-    assert len(runs) == len(videos)
-    assert len({run["parameters"]["seed"] for run in runs}) == len(videos), "twins have seeds of their own"
+    assert len(runs) == len(points)
+    assert len({run["parameters"]["seed"] for run in runs}) == len(points), "twins have seeds of their own"
 
 
 def test_the_log_of_the_second_try_tells_what_was_found(crashed: Run) -> None:
     found = crashed.log("whole", POINTS.index("after the send"), try_number=2)
     assert "is this order's Run" in found
     absent = crashed.log("whole", POINTS.index("after the fence"), try_number=2)
-    assert "The outcome of the Run is not known yet" in absent
+    assert "No Run of this order is among Wiro's tasks: it is sent now" in absent
     assert "Ordering a run of ByteDance/text-to-video-seedance-v1 with seed" in absent

@@ -13,6 +13,7 @@ from airflow_provider_wiro.api.client import WiroClient
 from airflow_provider_wiro.api.seedance import DEFAULT_MODEL, wire_inputs
 from airflow_provider_wiro.emulator import LocalWiro
 from scripts.local_airflow import LocalAirflow
+from tests.readme import row
 
 from .conftest import CANARY_KEY, CANARY_SECRET, Run, runs_of
 
@@ -116,7 +117,10 @@ def test_a_deadline_stops_or_leaves_the_remote_task_as_asked(long_runs: dict[str
     assert "AirflowSensorTimeout" in run.log("sensor")
 
 
-def test_another_triggerer_waits_on(start: Callable[..., Run], wiro: LocalWiro, airflow: LocalAirflow) -> None:
+@row("the triggerer dies")
+def test_another_triggerer_waits_on(
+    row: str, start: Callable[..., Run], wiro: LocalWiro, airflow: LocalAirflow
+) -> None:
     prompt = "Survives the triggerer [wiro:slow=1500]"
     run = start("one_task", prompts=[prompt])
     run.until(lambda states: states.get(("video", 0)) == "deferred")

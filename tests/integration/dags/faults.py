@@ -9,7 +9,10 @@ from typing import Any
 
 import urllib3.connection
 
+from airflow_provider_wiro.operators import _ordering
 from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
+from airflow_provider_wiro.operators.wiro import WiroFetchOutputsOperator
+from airflow_provider_wiro.sensors.wiro import WiroTaskSensor
 from airflow_provider_wiro.submission import driver
 
 POINTS = (
@@ -109,3 +112,29 @@ class CrashesOnce(SeedanceRunOperator):
         if context["ti"].try_number == 1 and self.point in IN_RESUME:
             arm(self.point)
         return super().resume_execution(next_method, next_kwargs, context)
+
+
+class Impatient(SeedanceRunOperator):
+    """Is ended by Airflow's own limit of the deferral, as if no triggerer had told the end."""
+
+    def execute(self, context: Any) -> Any:
+        _ordering._BACKSTOP = 6 - self.timeout
+        return super().execute(context)
+
+
+class SensorThatDiesOnce(WiroTaskSensor):
+    """Crashes in its first try."""
+
+    def execute(self, context: Any) -> Any:
+        if context["ti"].try_number == 1:
+            die()
+        return super().execute(context)
+
+
+class FetchThatDiesOnce(WiroFetchOutputsOperator):
+    """Crashes in its first try, when it has published."""
+
+    def execute(self, context: Any) -> Any:
+        if context["ti"].try_number == 1:
+            arm("after the publication")
+        return super().execute(context)

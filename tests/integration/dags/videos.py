@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import DAG, Param, task, task_group
-from faults import IN_RESUME, POINTS, CrashesOnce
+from faults import IN_RESUME, POINTS, CrashesOnce, FetchThatDiesOnce, Impatient, SensorThatDiesOnce
 
 from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
 from airflow_provider_wiro.operators.wiro import WiroFetchOutputsOperator, WiroRunOperator
@@ -146,4 +146,33 @@ with DAG("crash_points", schedule=None, default_args={**RETRIES, "settle": 1.0},
     ).expand(point=POINTS)
     CrashesOnce.partial(task_id="submit", prompt="Submits that crash").expand(
         point=[point for point in POINTS if point not in (*IN_RESUME, "before the deferral")]
+    )
+
+with DAG("what_happens", schedule=None, default_args={**RETRIES, "settle": 1.0}, max_active_tasks=64):
+    WAIT: dict[str, Any] = {"wait_for_completion": True, "timeout": 120, **POLL}
+    SeedanceRunOperator(task_id="lost", prompt="Row lost", **WAIT)
+    SeedanceRunOperator(task_id="fails", prompt="Row fails [wiro:fail]", **{**WAIT, "retries": 5})
+    SeedanceRunOperator(task_id="cancelled", prompt="Row cancelled [wiro:cancel]", **WAIT)
+    SeedanceRunOperator(task_id="ended", prompt="Row ended [wiro:hang]", **WAIT)
+    SeedanceRunOperator(task_id="cleared_before", prompt="Row cleared before [wiro:slow=1500]", **WAIT)
+    SeedanceRunOperator(task_id="cleared_after", prompt="Row cleared after", **WAIT)
+    SeedanceRunOperator(task_id="resubmitted", prompt="Row resubmitted", on_clear="{{ 'resubmit' }}", **WAIT)
+    SeedanceRunOperator(
+        task_id="execution_timeout",
+        prompt="Row execution timeout [wiro:hang]",
+        deferrable=False,
+        execution_timeout=timedelta(seconds=4),
+        **{**WAIT, "retries": 1},
+    )
+    Impatient(task_id="no_triggerer", prompt="Row no triggerer [wiro:slow=180]", **{**WAIT, "poll_interval": 1000.0})
+    ordered = SeedanceRunOperator(task_id="submit", prompt="Row attempts").output
+    seen = SensorThatDiesOnce(task_id="wait", task=ordered, timeout=120, **POLL)
+    FetchThatDiesOnce(task_id="fetch", task=seen.output, destination=VIDEOS + "/what_happens")
+    WiroTaskSensor(
+        task_id="sleeper",
+        task=SeedanceRunOperator(task_id="hang", prompt="Row sleeper [wiro:hang]").output,
+        mode="reschedule",
+        deferrable=False,
+        poll_interval=600,
+        timeout=6000,
     )

@@ -18,6 +18,7 @@ from airflow_provider_wiro.exceptions import WiroError, WiroStoreError, WiroSupe
 from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
 from airflow_provider_wiro.operators.wiro import WiroRunOperator
 from airflow_provider_wiro.submission import driver
+from tests.readme import row
 from tests.unit.instances import Instance, finish
 
 Make = Callable[..., SeedanceRunOperator]
@@ -105,8 +106,14 @@ def freeze(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.
     return frozen, thaw
 
 
+@row("a superseded process wakes up before its order")
 def test_a_process_that_is_frozen_before_its_run_and_superseded_sends_nothing(
-    wiro: LocalWiro, instance: Instance, make: Make, brisk: None, freeze: tuple[threading.Event, threading.Event]
+    row: str,
+    wiro: LocalWiro,
+    instance: Instance,
+    make: Make,
+    brisk: None,
+    freeze: tuple[threading.Event, threading.Event],
 ) -> None:
     frozen, thaw = freeze
     old = instance.start()
@@ -209,7 +216,10 @@ def test_a_map_index_that_holds_another_items_record_orders_its_own(
     assert wiro.ledger()["stops"] == {"cancelled": 0, "killed": 0}
 
 
-def test_inputs_that_change_between_two_tries_order_nothing(wiro: LocalWiro, instance: Instance, make: Make) -> None:
+@row("the inputs of a retry are not those that were ordered")
+def test_inputs_that_change_between_two_tries_order_nothing(
+    row: str, wiro: LocalWiro, instance: Instance, make: Make
+) -> None:
     with pytest.raises(TaskDeferred):
         make().execute(instance.start())
     (run,) = runs(wiro)
@@ -348,7 +358,10 @@ def test_a_silent_wiro_without_other_traffic_proves_absence(wiro: LocalWiro, ins
     assert billed(wiro) == [delivered["wiro_task_id"]]
 
 
-def test_a_silent_wiro_with_other_traffic_fails_and_names_it(wiro: LocalWiro, instance: Instance, make: Make) -> None:
+@row("the outcome of an order is unknown, and nothing proves it")
+def test_a_silent_wiro_with_other_traffic_fails_and_names_it(
+    row: str, wiro: LocalWiro, instance: Instance, make: Make
+) -> None:
     wiro.set_faults(["echo:off", "run:reset_before:times=1"])
     foreign = wiro.run_foreign(count=2)
     with pytest.raises(AirflowFailException) as caught:
@@ -357,8 +370,9 @@ def test_a_silent_wiro_with_other_traffic_fails_and_names_it(wiro: LocalWiro, in
     assert runs(wiro) == []
 
 
+@row("Wiro's list is down while an outcome is unknown")
 def test_a_list_that_is_down_is_never_taken_for_an_absence(
-    wiro: LocalWiro, instance: Instance, make: Make, monkeypatch: pytest.MonkeyPatch
+    row: str, wiro: LocalWiro, instance: Instance, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wiro.set_faults(["list:off", "run:reset_before:times=1"])
     with pytest.raises(TaskDeferred) as caught:

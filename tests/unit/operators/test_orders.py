@@ -36,6 +36,7 @@ from airflow_provider_wiro.exceptions import (
 from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
 from airflow_provider_wiro.operators.wiro import WiroFetchOutputsOperator, WiroRunOperator
 from airflow_provider_wiro.sensors.wiro import WiroTaskSensor
+from tests.readme import row
 from tests.unit.instances import Instance, event_of, finish
 
 Execute = Callable[[Any], Any]
@@ -119,7 +120,8 @@ def test_no_connection_is_retried(monkeypatch: pytest.MonkeyPatch, execute: Exec
         execute(order())
 
 
-def test_a_store_that_is_down_orders_nothing(wiro: LocalWiro, instance: Instance) -> None:
+@row("Airflow's store does not answer")
+def test_a_store_that_is_down_orders_nothing(row: str, wiro: LocalWiro, instance: Instance) -> None:
     context = instance.start()
 
     def down(_: Any) -> None:
