@@ -332,11 +332,13 @@ class OrdersOnce(BaseOperator):
             raise
 
     def _outlook(self, error: BaseException) -> str:
-        if isinstance(error, (WiroOrderError, WiroRunUnknownError, WiroStoreError, WiroConfigurationError)):
+        record = self._submission.record if self._submission is not None else None
+        final_cancel = isinstance(error, WiroTaskCancelledError) and not error.retryable
+        nothing_yet = isinstance(error, WiroConfigurationError) and record is None
+        if final_cancel or nothing_yet or isinstance(error, (WiroOrderError, WiroRunUnknownError, WiroStoreError)):
             return ""  # their own words tell
         retryable = not isinstance(error, WiroError) or error.retryable
         next_start = "A retry, or a clear," if retryable else "Airflow does not retry this. A clear"
-        record = self._submission.record if self._submission is not None else None
         wiro_task_id = record.wiro_task_id if record is not None else getattr(error, "wiro_task_id", None)
         if wiro_task_id is None and (record is None or not record.unfinished):
             return f"Nothing is ordered. {next_start} orders."

@@ -217,7 +217,7 @@ class Submission:
                 self._log.warning("Connecting took too long since the intent was written: writing it again.")
                 continue
             except WiroRunUnknownError as error:
-                self._log.warning("The outcome of the Run is not known, looking for it at Wiro: %s", error)
+                self._log.warning("The outcome of the Run is not known, looking for it at Wiro: %s", error.message)
                 assert self.record is not None
                 # The connection has ended: nothing of it is on its way any more.
                 self._try_to_write(replace(self.record, until=min(self.record.until, time.time())))
@@ -315,7 +315,7 @@ class Submission:
         """Take a failed look for what it is: nothing is known. Refused credentials end the try."""
         if isinstance(error, (WiroAuthenticationError, WiroConfigurationError)):
             raise error
-        return Unreadable(str(error))
+        return Unreadable(error.message)
 
     def _stop(self, ids: tuple[str, ...] | list[str]) -> None:
         for wiro_task_id in ids:

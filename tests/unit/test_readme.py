@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_provider_wiro.api.client import WiroClient
 from airflow_provider_wiro.api.seedance import DEFAULT_MODEL, MODELS, wire_inputs
@@ -21,6 +22,7 @@ from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
 from airflow_provider_wiro.operators.wiro import WiroRunOperator
 from airflow_provider_wiro.outputs import fetch
 from tests.readme import table
+from tests.unit.instances import Instance
 
 INPUTS = wire_inputs(DEFAULT_MODEL, {"prompt": "A table"})
 
@@ -35,7 +37,7 @@ class World:
         self.client = make_client(wiro.base_url)
 
     def order(self, **arguments: Any) -> Any:
-        return SeedanceRunOperator(**{"task_id": "video", "prompt": "A table", **arguments})
+        return SeedanceRunOperator(**{"task_id": "video", "prompt": "A table", "retries": 3, **arguments})
 
     def ended(self, mark: str) -> Any:
         receipt = self.client.run(DEFAULT_MODEL, {**INPUTS, "prompt": mark})
@@ -51,6 +53,42 @@ class World:
         self.wiro.set_balance(balance)
         for _ in range(runs):
             self.client.run(DEFAULT_MODEL, {**INPUTS, "prompt": "[wiro:hang]"})
+
+    def instance(self, folder: Path) -> Instance:
+        self.connect(**json.loads(self.wiro.connection_json()))
+        return Instance(folder)
+
+    def unproven(self, folder: Path) -> Any:
+        self.wiro.set_faults(["echo:off", "run:reset_after"])
+        self.order(settle=0.1).execute(self.instance(folder).start())
+
+    def undecided(self, folder: Path) -> Any:
+        self.wiro.set_faults(["list:off", "run:reset_after"])
+        instance = self.instance(folder)
+        self.order().look_again(instance.start(), None, looking_since=1.0)
+
+    def changed(self, folder: Path) -> Any:
+        instance = self.instance(folder)
+        self.order().execute(instance.start())
+        self.order(prompt="Another table").execute(instance.start())
+
+    def failed_often(self, folder: Path) -> Any:
+        instance = self.instance(folder)
+        for _ in range(4):
+            known = self.order(prompt="[wiro:fail]").execute(instance.start())
+            while not self.client.get_task(known["wiro_task_id"]).outcome.is_terminal:
+                time.sleep(0.05)
+
+    def without_store(self, folder: Path) -> Any:
+        context = self.instance(folder).start()
+        context["task_state_store"].file = folder / "nowhere" / "state"
+        self.order().execute(context)
+
+    def superseded(self, folder: Path) -> Any:
+        instance = self.instance(folder)
+        old = instance.start()
+        instance.start()
+        self.order().execute(old)
 
     def late(self) -> Any:
         operator = self.order(timeout=0.2, poll_interval=0.05, deferrable=False, wait_for_completion=True)
@@ -83,6 +121,12 @@ PROVOKED: dict[str, Callable[[World, Path], Any]] = {
     "Nothing was sent": lambda world, _: world.make_client("http://127.0.0.1:9/v1").run(DEFAULT_MODEL, INPUTS),
     "is not Wiro's": lambda world, _: (world.wiro.set_faults(["list:html"]), world.client.list_tasks()),
     "It is not known whether the run was accepted": lambda world, _: world.with_fault("run:error_after"),
+    "may be it": lambda world, path: world.unproven(path),
+    "Wiro does not tell its tasks": lambda world, path: world.undecided(path),
+    "The inputs are not those of try": lambda world, path: world.changed(path),
+    "Runs of this order without success": lambda world, path: world.failed_often(path),
+    "The record of this order cannot be written": lambda world, path: world.without_store(path),
+    "Airflow has given this task to another try": lambda world, path: world.superseded(path),
     "The model failed": lambda world, _: ensure_succeeded(world.ended("[wiro:fail]")),
     "was cancelled at Wiro": lambda world, _: ensure_succeeded(world.ended("[wiro:cancel]")),
     "did not end within": lambda world, _: world.late(),
@@ -106,10 +150,11 @@ def test_the_table_has_the_rows_that_are_provoked() -> None:
 
 @pytest.mark.parametrize(("name", "text"), ROWS)
 def test_each_error_has_the_class_and_text_of_the_table(world: World, tmp_path: Path, name: str, text: str) -> None:
-    with pytest.raises(WiroError) as caught:
+    with pytest.raises((WiroError, AirflowFailException)) as caught:
         PROVOKED[text](world, tmp_path)
-    assert type(caught.value).__name__ == name
-    assert text in str(caught.value)
+    error = caught.value if isinstance(caught.value, WiroError) else caught.value.__cause__
+    assert type(error).__name__ == name
+    assert text in str(error)
 
 
 @pytest.mark.parametrize("row", table("parameter"), ids=lambda row: row[0])
