@@ -11,11 +11,12 @@ PYTHON ?= $(shell for p in $(NEWEST); do $$p -c '$(FITS)' 2>/dev/null && command
 # without .pyc files every Airflow process takes twice as long to start
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test lint format venv lock clean
+.PHONY: help demo test chaos lint format venv lock clean
 
 help:
 	@echo 'make demo     a night of videos: a local Wiro, an Airflow and the nightly Dag (DEMO_ONCE=1: exit at its end)'
 	@echo 'make test     lint, then all tests'
+	@echo 'make chaos    kill Airflow piece by piece while it orders 200 videos, and count what is paid (45 minutes)'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make format   let ruff put the code in order'
 	@echo 'make venv     only build .venv'
@@ -27,6 +28,9 @@ demo: venv
 
 test: lint
 	@$(BIN)/python -m pytest
+
+chaos: venv
+	@$(BIN)/python -m scripts.chaos
 
 lint: venv
 	$(BIN)/ruff check .

@@ -15,18 +15,18 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 from urllib.parse import quote
 
 import requests
 
 from scripts.airflow_api import AirflowApi
-from scripts.processes import ChildDied, Processes
+from scripts.processes import Processes
 
 HOST = "127.0.0.1"
 AIRFLOW = (sys.executable, "-m", "airflow")
@@ -66,6 +66,11 @@ class LocalAirflow:
     :param timeout: seconds within which all must be healthy; 240 by default.
     """
 
+    components: ClassVar[Mapping[str, Sequence[str]]] = COMPONENTS
+    """The components, and Airflow's arguments for each, in the order of their start."""
+    needed_last: ClassVar[Collection[str]] = ("api-server", "execution-api", "watchdog")
+    """What ends after the others: a task that is just ending tells the api-server, and insists."""
+
     def __init__(
         self,
         home: Path,
@@ -83,6 +88,8 @@ class LocalAirflow:
         self._timeout = timeout
         self._execution_port = 0
         self._env: dict[str, str] = {}
+        self._database_file = self.home / "airflow.db"
+        self._launched: dict[str, datetime] = {}
         self._api: AirflowApi | None = None
 
     @property
@@ -117,10 +124,9 @@ class LocalAirflow:
             self.processes.open()
             self._configure()
             self._migrate()
-            since = datetime.now(UTC)
-            for component in COMPONENTS:
+            for component in self.components:
                 self.launch(component)
-            self._wait_until_healthy(since)
+            self.wait_until_healthy()
         except BaseException:
             self.stop()
             raise
@@ -130,25 +136,42 @@ class LocalAirflow:
         if self._api:
             self._api.close()
             self._api = None
-        # a task that is just ending tells the api-server, and insists
-        return self.processes.stop(last=("api-server", "execution-api", "watchdog"))
+        return self.processes.stop(last=self.needed_last)
 
     def launch(self, component: str) -> None:
         """Start a component, the first time or again after :meth:`kill`.
 
-        :param component: one of :data:`COMPONENTS`.
+        :param component: one of :attr:`components`.
         """
+        self._launched[component] = datetime.now(UTC)
         env = self._env
         if component == "execution-api":
             env = {**env, "AIRFLOW__API__PORT": str(self._execution_port)}
-        self.processes.start(component, [*AIRFLOW, *COMPONENTS[component]], env=env, cwd=self.home)
+        self.processes.start(component, [*AIRFLOW, *self.components[component]], env=env, cwd=self.home)
 
-    def kill(self, component: str) -> None:
-        """Kill a component and its children at once, as a crash would.
+    def kill(self, component: str) -> list[int]:
+        """Kill a component and its children at once, as a crash would, and return the ids of its processes.
 
-        :param component: one of :data:`COMPONENTS`.
+        :param component: one of :attr:`components`.
         """
+        pids = [process.pid for process in self.processes.family(component)]
         self.processes.kill(component)
+        return pids
+
+    def wait_until_healthy(self) -> None:
+        """Wait until every component works, each since it was last started.
+
+        :raises ChildDied: if one has ended, with the end of its log.
+        :raises AirflowNotReady: if they are not healthy in time.
+        """
+        give_up = time.monotonic() + self._timeout
+        while lacking := self._not_healthy():
+            self.processes.check()
+            if time.monotonic() > give_up:
+                parts = ", ".join(lacking)
+                logs = self.processes.folder
+                raise AirflowNotReady(f"not healthy after {self._timeout:.0f} s: {parts}; see the logs in {logs}")
+            time.sleep(0.25)
 
     def run_url(self, dag_id: str, run_id: str) -> str:
         """Return where a Dag run is seen in the browser.
@@ -170,27 +193,12 @@ class LocalAirflow:
         # it takes some seconds even where there is nothing to do
         version = importlib.metadata.version("apache-airflow-core")
         mark = self.home / "run" / "migrated"
-        if (self.home / "airflow.db").exists() and mark.exists() and mark.read_text() == version:
+        if self._database_file.exists() and mark.exists() and mark.read_text() == version:
             return
-        self.processes.start("migration", [*AIRFLOW, "db", "migrate"], env=self._env, cwd=self.home)
-        while (code := self.processes.exit_code("migration")) is None:
-            time.sleep(0.1)
-        if code:
-            raise ChildDied(f"airflow db migrate failed:\n{self.processes.tail('migration')}")
-        self.processes.forget("migration")
+        self.processes.run("migration", [*AIRFLOW, "db", "migrate"], env=self._env, cwd=self.home)
         mark.write_text(version)
 
-    def _wait_until_healthy(self, since: datetime) -> None:
-        give_up = time.monotonic() + self._timeout
-        while lacking := self._not_healthy(since):
-            self.processes.check()
-            if time.monotonic() > give_up:
-                parts = ", ".join(lacking)
-                logs = self.processes.folder
-                raise AirflowNotReady(f"not healthy after {self._timeout:.0f} s: {parts}; see the logs in {logs}")
-            time.sleep(0.25)
-
-    def _not_healthy(self, since: datetime) -> list[str]:
+    def _not_healthy(self) -> list[str]:
         try:
             report = self.api.health()
         except requests.RequestException:
@@ -198,7 +206,8 @@ class LocalAirflow:
         with socket.socket() as probe:
             if probe.connect_ex((HOST, self._execution_port)):
                 return ["execution-api"]
-        return [part for part in ("scheduler", "dag_processor", "triggerer") if not _beats(report, part, since)]
+        beating = ("scheduler", "dag-processor", "triggerer")
+        return [part for part in beating if not _beats(report, part.replace("-", "_"), self._launched[part])]
 
 
 def _beats(report: Mapping[str, Mapping[str, str | None]], part: str, since: datetime) -> bool:
@@ -254,29 +263,32 @@ def child_environment(
     return {**kept, **proxies, "PYTHONUNBUFFERED": "1", **settings, **extra}
 
 
-def _settings(home: Path, dags_folder: Path, ports: Sequence[int]) -> dict[str, str]:
+def base_settings(home: Path, dags_folder: Path, api: int, execution_api: int, unused: Sequence[int]) -> dict[str, str]:
+    """Return what every Airflow here is told, as ``SECTION__KEY``.
+
+    :param home: its ``AIRFLOW_HOME``.
+    :param dags_folder: where the Dags are.
+    :param api: the port where people ask.
+    :param execution_api: the port where tasks ask.
+    :param unused: two ports where nobody listens.
+    """
     keys = _secrets(home / "secrets.json")
-    api, execution_api, trigger_logs, worker_logs = map(str, ports)
-    settings = {
+    trigger_logs, worker_logs = map(str, unused)
+    return {
         "API__BASE_URL": f"http://{HOST}:{api}",
         "API__HOST": HOST,
-        "API__PORT": api,
+        "API__PORT": str(api),
         "API__SECRET_KEY": keys["api"],
         "API__WORKERS": "1",
         "API_AUTH__JWT_SECRET": keys["jwt"],
         "CORE__DAGS_FOLDER": str(dags_folder),
         "CORE__EXECUTION_API_SERVER_URL": f"http://{HOST}:{execution_api}/execution/",
-        "CORE__EXECUTOR": "LocalExecutor",
         "CORE__FERNET_KEY": keys["fernet"],
         # a laptop's full name may need a name server that does not answer
         "CORE__HOSTNAME_CALLABLE": "socket.gethostname",
         "CORE__LOAD_EXAMPLES": "False",
-        "CORE__PARALLELISM": "8",
         "CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
-        "CORE__TEST_CONNECTION": "Enabled",
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
         "DAG_PROCESSOR__REFRESH_INTERVAL": "5",
-        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         # nobody listens there: another Airflow's log server must not be asked instead
         "LOGGING__TRIGGER_LOG_SERVER_PORT": trigger_logs,
@@ -284,10 +296,29 @@ def _settings(home: Path, dags_folder: Path, ports: Sequence[int]) -> dict[str, 
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
         "SCHEDULER__TRIGGER_TIMEOUT_CHECK_INTERVAL": "2",
         "USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+
+
+def as_variables(home: Path, settings: Mapping[str, str]) -> dict[str, str]:
+    """Return settings as the environment variables that Airflow reads, with its home.
+
+    :param home: its ``AIRFLOW_HOME``.
+    :param settings: the settings, by ``SECTION__KEY``.
+    """
+    return {"AIRFLOW_HOME": str(home)} | {f"AIRFLOW__{name}": value for name, value in settings.items()}
+
+
+def _settings(home: Path, dags_folder: Path, ports: Sequence[int]) -> dict[str, str]:
+    settings = base_settings(home, dags_folder, ports[0], ports[1], ports[2:]) | {
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": "8",
+        "CORE__TEST_CONNECTION": "Enabled",
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "10",
+        "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         # with Airflow's own 5 s, a third of all tasks hold their worker for 5 s after they have ended
         "WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
     }
-    return {"AIRFLOW_HOME": str(home)} | {f"AIRFLOW__{name}": value for name, value in settings.items()}
+    return as_variables(home, settings)
 
 
 def _secrets(file: Path) -> dict[str, str]:

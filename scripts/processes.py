@@ -13,12 +13,13 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TypedDict
@@ -80,7 +81,12 @@ class Processes:
         self.start("watchdog", [sys.executable, __file__, str(self.folder)])
 
     def start(
-        self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        account: pwd.struct_passwd | None = None,
     ) -> None:
         """Start a child in a session of its own, its output going to ``NAME.log``.
 
@@ -88,6 +94,7 @@ class Processes:
         :param command: the program and its arguments.
         :param env: its whole environment; this process's by default.
         :param cwd: the folder to run it in; this process's by default.
+        :param account: the user that it runs as, which only root may choose; this process's by default.
         :raises OSError: if the program cannot be started.
         """
         with _signals_held_back(), self.log_file(name).open("ab") as log:
@@ -99,10 +106,32 @@ class Processes:
                 env=env,
                 cwd=cwd,
                 start_new_session=True,
+                user=account.pw_uid if account else None,
+                group=account.pw_gid if account else None,
+                extra_groups=[] if account else None,
             )
             self._running[name] = process
             self._children[name] = _describe(process.pid)
             self._write()
+
+    def run(
+        self,
+        name: str,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        account: pwd.struct_passwd | None = None,
+    ) -> None:
+        """Start a child as :meth:`start` does, and wait until it has ended.
+
+        :raises ChildDied: if it fails, with the end of its log.
+        """
+        self.start(name, command, env, cwd, account)
+        while (code := self.exit_code(name)) is None:
+            time.sleep(0.1)
+        if code:
+            raise ChildDied(f"{' '.join(command)} failed with code {code}:\n{self.tail(name)}")
+        self.forget(name)
 
     def log_file(self, name: str) -> Path:
         """Return the log file of the child called ``name``."""
@@ -124,6 +153,36 @@ class Processes:
         """Return how the child called ``name`` ended (negative: the signal), or None while it runs."""
         return self._running[name].poll()
 
+    def runs(self, name: str) -> bool:
+        """Return whether a child called ``name`` was started and has not ended.
+
+        :param name: the child.
+        """
+        return name in self._running and self.exit_code(name) is None
+
+    def leader(self, name: str) -> psutil.Process | None:
+        """Return the process that was started as ``name``, or None if it is gone.
+
+        :param name: the child.
+        """
+        return _find(self._children[name]) if name in self._children else None
+
+    def family(self, name: str) -> list[psutil.Process]:
+        """Return the live processes of a child: itself, its descendants, and what else is in its session.
+
+        :param name: the child; what it left behind is found after its death, too.
+        """
+        return _family(self._children[name]) if name in self._children else []
+
+    def adopt(self, name: str, process: psutil.Process) -> None:
+        """Write down a process that somebody else has started, so that it ends with the children.
+
+        :param name: what to call it here.
+        :param process: the process, which outlived the child that started it.
+        """
+        self._children[name] = _describe(process.pid)
+        self._write()
+
     def check(self) -> None:
         """See that every child still runs.
 
@@ -134,21 +193,25 @@ class Processes:
             if code is not None:
                 raise ChildDied(f"{name} ended with code {code}. The end of {self.log_file(name)}:\n{self.tail(name)}")
 
-    def kill(self, name: str) -> None:
+    def kill(self, name: str, spare: Collection[psutil.Process] = ()) -> None:
         """Kill a child and everything in its session at once, as a crash of the machine under it would.
 
         :param name: the child; it may be started again under the same name.
+        :param spare: processes of the session that stay alive; none by default.
         """
-        _kill(_family(self._children[name]))
+        # again, for what was born while the others died
+        while family := [process for process in self.family(name) if process not in spare]:
+            kill_all(family)
         self.forget(name)
 
     def forget(self, name: str) -> None:
         """Take a child that has ended off the list.
 
-        :param name: the child.
+        :param name: the child; harmless if it is not on the list.
         """
-        self._running.pop(name).wait()
-        del self._children[name]
+        if process := self._running.pop(name, None):
+            process.wait()
+        self._children.pop(name, None)
         self._write()
 
     def stop(self, last: Collection[str] = ()) -> list[str]:
@@ -267,20 +330,29 @@ def _family(child: Child) -> list[psutil.Process]:
             # a stranger that got the number of a dead leader leads a session of its own
             if member and process.pid != child["pid"] and process.create_time() > child["created"] - 2:
                 family[process.pid] = process
-    return [process for process in family.values() if _lives(process)]
+    return [process for process in family.values() if lives(process)]
 
 
-def _lives(process: psutil.Process) -> bool:
+def lives(process: psutil.Process) -> bool:
+    """Return whether a process has not ended; one that only waits to be asked for its exit code has.
+
+    :param process: the process.
+    """
     with suppress(psutil.NoSuchProcess):
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     return False
 
 
-def _kill(family: Sequence[psutil.Process]) -> None:
+def kill_all(family: Iterable[psutil.Process]) -> None:
+    """Kill processes and wait until they are gone.
+
+    :param family: the processes; some may have ended already.
+    """
+    family = list(family)
     for process in family:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    while any(_lives(process) for process in family):
+    while any(lives(process) for process in family):
         time.sleep(0.02)
 
 
@@ -302,12 +374,12 @@ def _end_all(children: Mapping[str, Child]) -> list[str]:
         if leader:
             with suppress(psutil.NoSuchProcess):
                 leader.terminate()
-    _wait_while(lambda: any(_lives(process) for family in families.values() for process in family), PATIENCE)
+    _wait_while(lambda: any(lives(process) for family in families.values() for process in family), PATIENCE)
     # what was born meanwhile counts, too
     families = {name: list({*family, *_family(children[name])}) for name, family in families.items()}
-    left = {name: [process for process in family if _lives(process)] for name, family in families.items()}
+    left = {name: [process for process in family if lives(process)] for name, family in families.items()}
     for family in left.values():
-        _kill(family)
+        kill_all(family)
     return [name for name, family in left.items() if family]
 
 

@@ -167,9 +167,14 @@ class WiroClient:
             body["modelName"] = model
         try:
             answer = self._post("Task/List", body)
-        except WiroNotFoundError:  # "There is no task yet.": a project without tasks
-            return TaskPage((), 0, self._clock)
-        total = whole_number(answer.get("total"))
+        except WiroNotFoundError as error:
+            if error.http_status != 200:
+                raise
+            return TaskPage((), 0, self._clock)  # "There is no task yet.": a project without tasks
+        entries, total = answer.get("tasklist"), whole_number(answer.get("total"))
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            # Whoever looks for a task must not take this for its absence.
+            raise WiroConnectionError("Task/List: the answer has no list of tasks.")
         return TaskPage(_tasks(answer), total if total is not None and total >= 0 else None, self._clock)
 
     def cancel(self, wiro_task_id: str) -> None:

@@ -160,7 +160,7 @@ class WiroTask:
             ),
             total_cost=_decimal(data.get("totalcost")),
             elapsed_seconds=_number(data.get("elapsedseconds")),
-            created_at=whole_number(data.get("createtime")),
+            created_at=whole_number(data.get("createtime")) or None,  # "0" is "never" (tool sheet)
             reason=_reason(data.get("debugerror"), data.get("debugoutput")),
             task_token=_text(data.get("socketaccesstoken")),
         )

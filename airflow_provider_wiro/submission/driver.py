@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from airflow_provider_wiro.api.client import WiroClient
-from airflow_provider_wiro.api.tasks import Outcome, WiroTask
+from airflow_provider_wiro.api.tasks import Outcome, TaskPage, WiroTask
 from airflow_provider_wiro.exceptions import (
     WiroAuthenticationError,
     WiroConfigurationError,
@@ -282,16 +282,18 @@ class Submission:
             for _ in range(_PAGES):
                 page = self._client.list_tasks(start, _PAGE)
                 clock = clock or page.clock
+                known = len(tasks)
                 tasks |= {task.wiro_task_id: task for task in page.tasks}
                 start += len(page.tasks)
                 listing = Listing((), clock)
                 earliest = since + listing.offset - listing.skew
-                older = any(task.created_at and task.created_at < earliest for task in page.tasks)
-                if older or not page.tasks or (page.total is not None and start >= page.total):
+                if _ends(page, start, earliest):
                     break
+                if len(tasks) == known:
+                    return Unreadable("its list repeats itself.")
             else:
                 return Unreadable(f"there are more than {_PAGES * _PAGE} tasks to look through.")
-            recent = [task for task in tasks.values() if not task.created_at or task.created_at >= earliest]
+            recent = [task for task in tasks.values() if task.created_at is None or task.created_at >= earliest]
             echoed = self._with_echo(recent, sought)
         except WiroError as error:
             return self._unreadable(error)
@@ -334,3 +336,12 @@ class Submission:
         known = self.record is not None and self.record.phase is not Phase.INTENT
         kind = WiroOrderError if known or not (decision.candidates or decision.retryable) else WiroRunUnknownError
         return kind(decision.why, wiro_task_id=single, advice=decision.advice, retryable=decision.retryable)
+
+
+def _ends(page: TaskPage, start: int, earliest: float) -> bool:
+    """Tell whether no page after this one can have a task of the time in question."""
+    if not page.tasks or (page.total is not None and start >= page.total):
+        return True
+    created = [task.created_at for task in page.tasks if task.created_at is not None]
+    # A list that is not newest first, as it was asked for, is read to its end.
+    return bool(created) and created[-1] < earliest and created == sorted(created, reverse=True)

@@ -123,10 +123,11 @@ def logical_key(
     :param files: input name and path of the files that go along.
     :return: 64 hexadecimal digits.
     """
-    sent = {name: str(value) for name, value in inputs.items() if name != _CALLBACK}
+    sent = {name: value for name, value in inputs.items() if name != _CALLBACK}
+    sent = {name: value if isinstance(value, (dict, list)) else str(value) for name, value in sent.items()}
     sent |= {f"file {name}": str(path) for name, path in (files or {}).items()}
     parts = [place.dag_id, place.run_id, place.task_id, place.map_index, base_url, model.lower(), sent]
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def derived_seed(key: str, generation: int) -> int:

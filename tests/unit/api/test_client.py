@@ -75,12 +75,22 @@ def test_odd_totals(scripted: Scripting, make_client: MakeClient, total: Any, ex
     assert len(page.tasks) == 1
 
 
-def test_entries_that_are_no_tasks_are_passed_over(scripted: Scripting, make_client: MakeClient) -> None:
-    entries: list[Any] = ["text", None, {"id": "5", "status": "task_start"}, []]
-    client = make_client(scripted({**GOOD, "tasklist": entries}, {**GOOD, "tasklist": "none"}).url)
+@pytest.mark.parametrize("odd", [{}, {"tasklist": "none"}, {"tasklist": None}, {"tasklist": [{"id": "5"}, "text"]}])
+def test_an_answer_without_a_list_of_tasks_is_no_empty_list(
+    scripted: Scripting, make_client: MakeClient, odd: dict[str, Any]
+) -> None:
+    with pytest.raises(WiroConnectionError, match="no list of tasks"):
+        make_client(scripted({**GOOD, **odd}).url, attempts=1).list_tasks()
 
-    assert [task.wiro_task_id for task in client.list_tasks().tasks] == ["5"]
-    assert client.list_tasks().tasks == ()
+
+def test_an_address_that_is_not_found_is_no_project_without_tasks(
+    scripted: Scripting, make_client: MakeClient, answer: Any
+) -> None:
+    nothing = {"result": False, "errors": [{"code": 1, "message": "There is no task yet."}]}
+    assert make_client(scripted(nothing).url).list_tasks().tasks == ()
+    elsewhere = answer(b'{"result": false, "errors": [{"code": 0, "message": "Error parsing url."}]}', status=404)
+    with pytest.raises(WiroNotFoundError):
+        make_client(scripted(elsewhere).url).list_tasks()
 
 
 def test_files_are_deleted_and_deleting_again_does_no_harm(client: WiroClient, until: Until) -> None:

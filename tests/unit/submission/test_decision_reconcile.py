@@ -231,6 +231,12 @@ def test_a_doubted_order_whose_run_failed_waits_for_the_other_one() -> None:
     assert decided(intent(doubts=1), attempt(), look, FINAL) == "submit, failures 1, doubts 2, left 11"
 
 
+def test_a_failed_run_counts_also_where_others_are_in_doubt() -> None:
+    look = listing(task(end="failed"), mute(12))
+    asks = attempt(on_unknown="resubmit")
+    assert decided(intent(doubts=1), asks, look, FINAL) == "submit, failures 1, doubts 2, left 11"
+
+
 def test_a_third_failure_that_the_list_tells_ends_the_order() -> None:
     tired = intent(failures=2, history=("8", "9"))
     assert decided(tired, attempt(), listing(task(end="failed")), EARLY) == "refuse"

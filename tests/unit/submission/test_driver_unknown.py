@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,6 +20,7 @@ from airflow_provider_wiro.exceptions import (
 )
 from airflow_provider_wiro.submission.decision import MAX_DOUBTS
 from airflow_provider_wiro.submission.driver import Later, Standing
+from airflow_provider_wiro.submission.record import Phase, Record
 from tests.unit.submission.shelf import ENDLESS, QUICK, TOY, Shelf, calls, insist, order, runs, until_accepted
 
 if TYPE_CHECKING:
@@ -56,7 +58,7 @@ def test_what_was_not_accepted_is_waited_for_and_then_sent_again(
     submission, asks = begin(), order()
     later = submission.proceed(asks)
     assert isinstance(later, Later)
-    assert later.until == pytest.approx(shelf.record["until"] + asks.settle)
+    assert later.until == pytest.approx(shelf.record["until"] + asks.settle, abs=0.01)
     again = submission.proceed(asks)
     assert (again, calls(wiro, "Run")) == (later, 1)
 
@@ -93,6 +95,25 @@ def test_a_look_counts_by_when_it_began(wiro: LocalWiro, begin: Begin) -> None:
     standing = insist(begin(), order(settle=0.8))
     time.sleep(0.2)
     assert [run["taskid"] for run in runs(wiro)] == [standing.record.wiro_task_id]
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["derived seed", "seed of the user's"])
+def test_after_a_doubt_the_order_stands_only_when_an_earlier_run_had_its_time(
+    wiro: LocalWiro, shelf: Shelf, begin: Begin, marked: bool
+) -> None:
+    wiro.set_faults(["run:error_before:times=1"])
+    submission, asks = begin(), order(ENDLESS if marked else {**ENDLESS, "seed": "7"}, marked=marked)
+    lost = submission.proceed(asks)
+    assert isinstance(lost, Later)
+    time.sleep(max(0.0, lost.until - time.time()))
+    sent = submission.proceed(asks)
+    assert (shelf.record["phase"], shelf.record["doubts"]) == ("receipt", 1)
+    if marked:
+        assert isinstance(sent, Later)
+        assert sent.until == pytest.approx(shelf.record["submitted_at"] + asks.settle, abs=0.1)
+        sent = insist(submission, asks)
+    assert isinstance(sent, Standing)
+    assert [run["taskid"] for run in runs(wiro)] == [sent.record.wiro_task_id]
 
 
 def test_what_nobody_can_tell_is_sent_so_often_only(wiro: LocalWiro, shelf: Shelf, begin: Begin) -> None:
@@ -155,6 +176,21 @@ def test_an_order_that_was_sent_once_is_not_swept(wiro: LocalWiro, begin: Begin)
     insist(submission, order())
     submission.sweep(order())
     assert calls(wiro, "Task/List") == 0
+
+
+def test_a_late_run_that_succeeded_is_delivered_where_the_recorded_one_did_not(
+    wiro: LocalWiro, client: WiroClient, shelf: Shelf, begin: Begin, until: Callable[..., Any]
+) -> None:
+    asks = order({"prompt": "[wiro:slow=300]"}, try_number=2)
+    doubted = Record(asks.key, Phase.RECEIPT, 3, 1, first=time.time(), until=time.time(), doubts=1)
+    inputs = asks.sought(doubted).inputs
+    late, recorded = (client.run(TOY, inputs).wiro_task_id for _ in range(2))
+    client.stop_task(recorded)
+    until(late)
+    shelf.set(replace(doubted, wiro_task_id=recorded, submitted_at=time.time()).to_json())
+    standing = insist(begin(), asks)
+    assert standing.record.wiro_task_id == late
+    assert len(runs(wiro)) == 2
 
 
 def test_of_several_runs_of_an_intent_the_oldest_is_kept(
