@@ -44,6 +44,8 @@ FULL = {
     "postgres": 1,
 }
 SMALL = {"worker": 2, "supervisors": 2, "triggerer": 1, "pause triggerer": 1, "scheduler": 1, "api-server": 1}
+OFTEN = (5.0, 13.0)
+"""Seconds between two process faults: more often does not test more on two cores, it only starves."""
 FROZEN = {"freeze tasks": 2, "freeze worker": 2}
 
 # What holds whatever happens. Each is (least, most).
@@ -125,7 +127,7 @@ def full(seed: int) -> Case:
     """
     proof = {"ambiguous": (10.0, INFINITY), "adopted": (5.0, INFINITY), "reconciled": (5.0, INFINITY)}
     done = {"process faults": (20.0, INFINITY)}
-    return Case(f"seed-{seed}", videos=200, seed=seed, kills=FULL, limits={**proof, **done})
+    return Case(f"seed-{seed}", videos=200, seed=seed, kills=FULL, every=OFTEN, limits={**proof, **done})
 
 
 def small() -> Case:
@@ -142,7 +144,7 @@ def control(videos: int = 200) -> Case:
     """
     free = dict.fromkeys((*ALWAYS, "run calls"), ANY)
     limits = {**free, "accepted": (videos + 3.0, INFINITY), "duplicates": (3.0, INFINITY)}
-    return Case("control", videos=videos, kills=FULL, protected=False, limits=limits)
+    return Case("control", videos=videos, kills=FULL, every=OFTEN, protected=False, limits=limits)
 
 
 def variants() -> list[Case]:

@@ -12,7 +12,6 @@ import os
 import pwd
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import time
@@ -38,6 +37,7 @@ from scripts.local_airflow import (
     base_settings,
     child_environment,
     free_ports,
+    listens,
 )
 from scripts.processes import ChildDied, kill_all, lives
 
@@ -171,18 +171,16 @@ class Cluster(LocalAirflow):
             orphans. ``main`` is only the process that was started. ``supervisors`` are the children of a worker
             that run a task right now; the task process of each lives on as an orphan, which the worker does
             not know and :meth:`heal` leaves alone. ``tasks`` are these task processes.
-        :param most: how many processes to hit at most; all by default.
+        :param most: how many supervisors or tasks to hit at most; all by default.
         """
-        chosen = self._chosen(component, what, most)
         if component == "postgres":
-            self._crash_postgres()
-        elif what == "tree" and most is None:
-            self.processes.kill(component)
-        elif what == "supervisors":
-            self._orphan([task for supervisor in chosen for task in _children(supervisor)])
-            kill_all(chosen)
-        else:
-            kill_all(chosen)
+            return self._crash_postgres()
+        if what == "tree":
+            return self.processes.kill(component)
+        chosen = self._chosen(component, what, most)
+        if what == "supervisors":
+            self._orphan([task for supervisor in chosen for task in _tasks_of(supervisor)])
+        kill_all(chosen)
         return [process.pid for process in chosen]
 
     def freeze(self, component: str, what: Part = "tree", most: int | None = None) -> list[int]:
@@ -190,7 +188,7 @@ class Cluster(LocalAirflow):
 
         :param component: one of :data:`COMPONENTS`.
         :param what: which of its processes, as in :meth:`kill`.
-        :param most: how many processes at most; all by default.
+        :param most: how many supervisors or tasks at most; all by default.
         """
         chosen = self._chosen(component, what, most)
         self._frozen.setdefault(component, []).extend(chosen)
@@ -214,7 +212,7 @@ class Cluster(LocalAirflow):
         :param component: one of :data:`COMPONENTS`.
         :param seconds: for how long.
         :param what: which of its processes, as in :meth:`kill`.
-        :param most: how many processes at most; all by default.
+        :param most: how many supervisors or tasks at most; all by default.
         """
         try:
             pids = self.freeze(component, what, most)
@@ -241,14 +239,14 @@ class Cluster(LocalAirflow):
         :param worker: one of :data:`WORKERS`.
         """
         leader = self.processes.leader(worker)
-        return [child for child in _children(leader) if _children(child)] if leader else []
+        return [child for child in _children(leader) if _tasks_of(child)] if leader else []
 
     def tasks(self, worker: str) -> list[psutil.Process]:
         """Return the task processes of a worker, without orphans.
 
         :param worker: one of :data:`WORKERS`.
         """
-        return [task for supervisor in self.supervisors(worker) for task in _children(supervisor)]
+        return [task for supervisor in self.supervisors(worker) for task in _tasks_of(supervisor)]
 
     def sql(self, query: str, **values: Any) -> list[tuple[Any, ...]]:
         """Send a statement to Airflow's database and return the rows of its answer.
@@ -332,7 +330,7 @@ class Cluster(LocalAirflow):
         options = {**REDIS_OPTIONS, "dir": str(folder), "port": str(self._redis_port)}
         command = [str(_redis_program())] + [part for name, value in options.items() for part in (f"--{name}", value)]
         self.processes.start("redis", command, cwd=folder)
-        self._wait_for("redis", lambda: _listens(self._redis_port))
+        self._wait_for("redis", lambda: listens(self._redis_port))
 
     def _wait_for(self, service: str, ready: Callable[[], bool]) -> None:
         give_up = time.monotonic() + self._timeout
@@ -343,26 +341,24 @@ class Cluster(LocalAirflow):
                 raise AirflowNotReady(f"{service} does not answer; see the logs in {self.processes.folder}")
             time.sleep(0.05)
 
-    def _crash_postgres(self) -> None:
+    def _crash_postgres(self) -> list[int]:
         self.thaw("postgres")
+        pids = [process.pid for process in self.processes.family("postgres")]
         if leader := self.processes.leader("postgres"):
             leader.send_signal(signal.SIGQUIT)
         give_up = time.monotonic() + 10
         while self.processes.family("postgres") and time.monotonic() < give_up:
             time.sleep(0.05)
         self.processes.kill("postgres")
+        return pids
 
     def _chosen(self, component: str, what: Part, most: int | None) -> list[psutil.Process]:
         if what == "tree":
-            chosen = self.processes.family(component)
-        elif what == "main":
+            return self.processes.family(component)
+        if what == "main":
             leader = self.processes.leader(component)
-            chosen = [leader] if leader else []
-        elif what == "supervisors":
-            chosen = self.supervisors(component)
-        else:
-            chosen = self.tasks(component)
-        return chosen[:most]
+            return [leader] if leader else []
+        return (self.supervisors(component) if what == "supervisors" else self.tasks(component))[:most]
 
     def _orphan(self, tasks: Sequence[psutil.Process]) -> None:
         for task in tasks:
@@ -433,9 +429,13 @@ def _children(process: psutil.Process) -> list[psutil.Process]:
     return []
 
 
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex((HOST, port)) == 0
+def _tasks_of(supervisor: psutil.Process) -> list[psutil.Process]:
+    # a task leads a process group of its own, unlike the programs that Python modules call for a moment
+    tasks: list[psutil.Process] = []
+    for child in _children(supervisor):
+        with suppress(ProcessLookupError):
+            tasks += [child] if os.getpgid(child.pid) == child.pid else []
+    return tasks
 
 
 def _package_folder(package: str) -> Path:

@@ -203,9 +203,8 @@ class LocalAirflow:
             report = self.api.health()
         except requests.RequestException:
             return ["api-server"]
-        with socket.socket() as probe:
-            if probe.connect_ex((HOST, self._execution_port)):
-                return ["execution-api"]
+        if not listens(self._execution_port):
+            return ["execution-api"]
         beating = ("scheduler", "dag-processor", "triggerer")
         return [part for part in beating if not _beats(report, part.replace("-", "_"), self._launched[part])]
 
@@ -242,9 +241,17 @@ def _is_free(port: int) -> bool:
             probe.bind((HOST, port))
         except OSError:
             return False
+    # where a server listens on every address, some systems let the loopback be bound all the same
+    return not listens(port)
+
+
+def listens(port: int) -> bool:
+    """Return whether somebody answers at a port of the loopback.
+
+    :param port: the port.
+    """
     with socket.socket() as probe:
-        # where a server listens on every address, some systems let the loopback be bound all the same
-        return probe.connect_ex((HOST, port)) != 0
+        return probe.connect_ex((HOST, port)) == 0
 
 
 def child_environment(

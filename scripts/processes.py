@@ -193,16 +193,20 @@ class Processes:
             if code is not None:
                 raise ChildDied(f"{name} ended with code {code}. The end of {self.log_file(name)}:\n{self.tail(name)}")
 
-    def kill(self, name: str, spare: Collection[psutil.Process] = ()) -> None:
+    def kill(self, name: str, spare: Collection[psutil.Process] = ()) -> list[int]:
         """Kill a child and everything in its session at once, as a crash of the machine under it would.
 
         :param name: the child; it may be started again under the same name.
         :param spare: processes of the session that stay alive; none by default.
+        :return: the ids of what was killed.
         """
+        killed: list[int] = []
         # again, for what was born while the others died
         while family := [process for process in self.family(name) if process not in spare]:
             kill_all(family)
+            killed += [process.pid for process in family]
         self.forget(name)
+        return killed
 
     def forget(self, name: str) -> None:
         """Take a child that has ended off the list.

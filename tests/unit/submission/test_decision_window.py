@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from airflow_provider_wiro.api.tasks import ServerClock
+from airflow_provider_wiro.api.tasks import ServerClock, WiroTask
 from airflow_provider_wiro.submission.decision import SKEW, SKEW_UNMEASURED, Action, decide
 from tests.unit.submission.support import (
     EARLY,
@@ -84,8 +84,9 @@ def test_a_task_without_a_time_is_never_too_old() -> None:
 
 
 def test_a_time_of_zero_is_no_time() -> None:
-    assert decided(intent(), attempt(), listing(mute(created_at=0)), LATE) == "refuse, candidates 11"
-    assert decided(intent(), attempt(), listing(task(created_at=0)), EARLY) == "adopt, 11"
+    never = WiroTask.from_api({"createtime": "0"}).created_at
+    assert decided(intent(), attempt(), listing(mute(created_at=never)), LATE) == "refuse, candidates 11"
+    assert decided(intent(), attempt(), listing(task(created_at=never)), EARLY) == "adopt, 11"
 
 
 @pytest.mark.parametrize("settle", [0.5, 60.0, 900.0])

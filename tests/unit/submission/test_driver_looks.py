@@ -38,9 +38,11 @@ def lost(wiro: LocalWiro, begin: Begin, asks: Any, fault: str = "error_after", *
 
 
 @pytest.mark.parametrize("kind", ["off", "error", "reset", "html", "truncated", "rate_limit"])
-def test_without_a_list_nothing_is_sent(wiro: LocalWiro, shelf: Shelf, begin: Begin, lines: Lines, kind: str) -> None:
+def test_without_a_list_nothing_is_sent(
+    wiro: LocalWiro, shelf: Shelf, begin: Begin, make_client: MakeClient, lines: Lines, kind: str
+) -> None:
     wiro.set_faults(["run:error_before:times=1", f"list:{kind}"])
-    submission, asks = begin(), order(settle=0.01)
+    submission, asks = begin(make_client(wiro.base_url, attempts=1)), order(settle=0.01)
     for _ in range(2):
         went = submission.proceed(asks)
         assert isinstance(went, Later)
