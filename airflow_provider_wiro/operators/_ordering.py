@@ -193,6 +193,7 @@ class OrdersOnce(BaseOperator):
             looking_since=self._looking_since or time.time(),
             marked=find_model(self.model) is not None and "seed" not in inputs,
             mapped=place.map_index >= 0,
+            has_files=bool(self.files),
             settle=self.settle,
             on_unknown=self.on_unknown,
             on_clear=self.on_clear,

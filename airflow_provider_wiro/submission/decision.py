@@ -27,8 +27,10 @@ LOOK_AGAIN = 20.0
 """Seconds between two looks while Wiro does not answer."""
 MAX_FAILURES = 3
 """How often Wiro may end an order without success until only a clear orders again."""
-MAX_DOUBTS = 2
+MAX_RESENT = 2
 """How often one try sends again what was sent and proved absent."""
+
+_NOT_YET_KNOWN = "The outcome of the Run is not known yet."
 
 ON_UNKNOWN = ("fail", "adopt", "resubmit")
 ON_CLEAR = ("reattach", "resubmit")
@@ -99,6 +101,7 @@ class Attempt:
     marked: bool
     """Whether the seed is derived from the key, so that no other order has these inputs."""
     mapped: bool = False
+    has_files: bool = False
     settle: float = 60.0
     """Seconds after a Run's connection has ended in which Wiro may still accept it."""
     on_unknown: str = "fail"
@@ -107,7 +110,7 @@ class Attempt:
     def sought(self, record: Record) -> Sought:
         """Return the Run of an order as it is, or was, sent."""
         seed = {"seed": str(derived_seed(self.key, record.generation))} if self.marked else {}
-        return Sought(self.model, {**self.inputs, **seed}, self.marked)
+        return Sought(self.model, {**self.inputs, **seed}, self.marked, self.has_files)
 
     @property
     def twins(self) -> bool:
@@ -169,7 +172,7 @@ def decide(record: Record | None, attempt: Attempt, look: Look, now: float) -> D
     if record.max_tries != attempt.max_tries:
         record = _cleared(record, attempt, now)
         if attempt.on_clear == "resubmit":
-            return _resubmit(record, attempt, look)
+            return _resubmit(record, attempt, look, now)
     if record.phase is Phase.OPEN:
         return _submit(record)
     if isinstance(look, Listing) or record.phase is Phase.INTENT:
@@ -201,17 +204,20 @@ def _cleared(record: Record, attempt: Attempt, now: float) -> Record:
     return replace(record, max_tries=attempt.max_tries, failures=0, since=now)
 
 
-def _resubmit(record: Record, attempt: Attempt, look: Look) -> Decision:
-    """Order a new video after a clear, in place of the old one."""
-    mine: tuple[str, ...] = ()
+def _resubmit(record: Record, attempt: Attempt, look: Look, now: float) -> Decision:
+    """Order a new video after a clear, in place of the old one, which is looked for if its id is not known."""
+    mine: tuple[str, ...] = () if record.wiro_task_id is None else (record.wiro_task_id,)
     if record.phase is Phase.INTENT:
-        if look is None:
+        if isinstance(look, Unreadable):
+            return _look_again(look, attempt, now)
+        if not isinstance(look, Listing):
             return Decision(Action.LIST, since=record.first)
-        found = look.tasks if isinstance(look, Listing) else ()
-        mine = tuple(task.wiro_task_id for task in found if attempt.sought(record).is_certain(task))
-    elif record.wiro_task_id is not None:
-        mine = (record.wiro_task_id,)
-    anew = replace(record.left(*mine), generation=record.generation + 1)
+        sought = attempt.sought(record)
+        found = [task for task in _candidates(record, sought, look) if sought.is_certain(task)]
+        if not found and now < record.until + attempt.settle:
+            return Decision(Action.WAIT, until=record.until + attempt.settle, why=_NOT_YET_KNOWN)
+        mine = tuple(task.wiro_task_id for task in found)
+    anew = replace(record.left(*mine), generation=record.generation + 1, doubts=0, resent=0)
     return replace(_submit(anew, "It was cleared with on_clear='resubmit'."), stop=mine)
 
 
@@ -245,6 +251,8 @@ def _follow(record: Record, attempt: Attempt, look: Look, now: float) -> Decisio
     if look.outcome is Outcome.SUCCEEDED:
         return Decision(Action.DELIVER, record, look)
     ended = f"Wiro task {record.wiro_task_id} ended without success ({look.status}) and is not billed."
+    if record.doubts:  # an earlier Run may have been accepted late, and have succeeded
+        return Decision(Action.LIST, since=record.first, why=ended)
     return _submit(record.left(failed=1), ended)
 
 
@@ -254,9 +262,7 @@ def _reconcile(record: Record, attempt: Attempt, look: Look, now: float, final: 
     :param final: unix time after which a Run of this order that is not there will never be.
     """
     if isinstance(look, Unreadable):
-        if now >= attempt.looking_since + LOOK_PATIENCE:
-            return _not_yet(f"Wiro does not tell its tasks: {look.why}")
-        return Decision(Action.WAIT, until=now + LOOK_AGAIN, why=f"Wiro does not tell its tasks now: {look.why}")
+        return _look_again(look, attempt, now)
     if not isinstance(look, Listing):
         return Decision(Action.LIST, since=record.first)
     sought = attempt.sought(record)
@@ -265,11 +271,12 @@ def _reconcile(record: Record, attempt: Attempt, look: Look, now: float, final: 
     good = [task for task in ours if task.outcome in (Outcome.RUNNING, Outcome.SUCCEEDED)]
     if good:
         return _adopt(record, look, good[0], good[1:])
-    over = record.left(*(task.wiro_task_id for task in ours), failed=len(ours))
-    if ours and not record.doubts:  # the only Run that was sent, and it is over
+    forgiven = record.phase is Phase.OPEN and record.since > 0  # by a clear that took the record away
+    over = record.left(*(task.wiro_task_id for task in ours), failed=0 if forgiven else len(ours))
+    if ours and (record.phase is Phase.RECEIPT or not record.doubts):  # every Run that was sent is over
         return _submit(over)
     if now < final:
-        return Decision(Action.WAIT, until=final, why="The outcome of the Run is not known yet.")
+        return Decision(Action.WAIT, until=final, why=_NOT_YET_KNOWN)
     suspects = [
         task
         for task in found
@@ -279,16 +286,23 @@ def _reconcile(record: Record, attempt: Attempt, look: Look, now: float, final: 
         and sought.is_possible(task)
     ]
     if suspects:
-        return _judge(record, attempt, look, suspects)
+        return _judge(over, attempt, look, suspects)
     absent = "No Run of this order is among Wiro's tasks: it is sent now."
     return _submit_after_doubt(over, attempt, absent) if record.phase is Phase.INTENT else _submit(over, absent)
 
 
+def _look_again(look: Unreadable, attempt: Attempt, now: float) -> Decision:
+    if now >= attempt.looking_since + LOOK_PATIENCE:
+        return _not_yet(f"Wiro does not tell its tasks: {look.why}")
+    return Decision(Action.WAIT, until=now + LOOK_AGAIN, why=f"Wiro does not tell its tasks now: {look.why}")
+
+
 def _submit_after_doubt(record: Record, attempt: Attempt, why: str) -> Decision:
     """Send again what was sent and is not there; `doubts` makes the next looks find one that comes late."""
-    if record.doubts >= MAX_DOUBTS and record.try_number == attempt.try_number:
-        return _not_yet(f"{record.doubts + 1} Runs brought no usable answer, and none was accepted.")
-    return _submit(replace(record, doubts=record.doubts + 1), why)
+    resent = record.resent if record.try_number == attempt.try_number else 0
+    if resent >= MAX_RESENT:
+        return _not_yet(f"{resent + 1} Runs brought no usable answer, and none was accepted.")
+    return _submit(replace(record, doubts=record.doubts + 1, resent=resent + 1), why)
 
 
 def _judge(record: Record, attempt: Attempt, listing: Listing, suspects: list[WiroTask]) -> Decision:
@@ -299,7 +313,7 @@ def _judge(record: Record, attempt: Attempt, listing: Listing, suspects: list[Wi
     if attempt.on_unknown == "adopt" and len(suspects) == 1:
         return _adopt(record, listing, suspects[0])
     if attempt.on_unknown == "resubmit":
-        return _submit_after_doubt(record.left(), attempt, "Sending a Run again although it may be paid twice.")
+        return _submit_after_doubt(record, attempt, "Sending a Run again although it may be paid twice.")
     ids = tuple(task.wiro_task_id for task in suspects)
     several = "one of " if len(ids) > 1 else ""
     return Decision(

@@ -7,7 +7,7 @@ A write to the store comes before every Run. It is the fence: a process that ano
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -147,8 +147,11 @@ class Submission:
         :raises WiroError: Wiro refused, and nothing was accepted.
         """
         look: Look = None
+        began = time.time()
         while True:
-            decision = decide(self.record, attempt, look, time.time())
+            # What a look did not show may have come since it began.
+            decision = decide(self.record, attempt, look, began)
+            began = time.time()
             if decision.why and decision.action is not Action.REFUSE:
                 self._log.info("%s", decision.why)
             if decision.action is Action.READ:
@@ -162,6 +165,7 @@ class Submission:
             elif decision.action is Action.SUBMIT:
                 self._stop(decision.stop)
                 self._submit(decision.record, attempt, files)
+                began = time.time()
                 look = None
                 if self.record is not None and self.record.phase is Phase.RECEIPT:
                     return self._submitted(attempt)
@@ -209,8 +213,8 @@ class Submission:
         else:
             self._log.info("Ordering a run of %s", attempt.model)
         for _ in range(_FENCES):
-            self._fence(record, attempt, files)
             started = time.monotonic(), time.time()
+            self._fence(record, attempt, files)
             try:
                 receipt = self._client.run(attempt.model, inputs, files, partial(self._check, started))
             except _StaleFence:
@@ -297,8 +301,8 @@ class Submission:
             echoed = self._with_echo(recent, sought)
         except WiroError as error:
             return self._unreadable(error)
-        mute = any(map(sought.is_mute, echoed))
-        claimed = self._claimed() if attempt.mapped and (mute or not attempt.marked) else frozenset()
+        unclear = any(map(sought.is_unclear if attempt.marked else sought.is_possible, echoed))
+        claimed = self._claimed() if attempt.mapped and unclear else frozenset()
         return Listing(tuple(echoed), clock, claimed)
 
     def _with_echo(self, tasks: list[WiroTask], sought: Sought) -> list[WiroTask]:
@@ -306,7 +310,7 @@ class Submission:
         told: list[WiroTask] = []
         asked = 0
         for task in tasks:
-            if sought.is_mute(task) and sought.is_of_model(task) and asked < _DETAILS:
+            if sought.is_unclear(task) and asked < _DETAILS:
                 asked += 1
                 with suppress(WiroNotFoundError):
                     task = replace(task, inputs=self._client.get_task(task.wiro_task_id).inputs)
@@ -319,7 +323,9 @@ class Submission:
             raise error
         return Unreadable(error.message)
 
-    def _stop(self, ids: tuple[str, ...] | list[str]) -> None:
+    def _stop(self, ids: Sequence[str]) -> None:
+        if ids and self.record is not None:
+            self._write(self.record)  # a try that was superseded fails here, and stops nothing
         for wiro_task_id in ids:
             try:
                 task = self._client.stop_task(wiro_task_id)

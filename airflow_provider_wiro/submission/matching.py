@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from airflow_provider_wiro.api.tasks import WiroTask
-
-_WHOLE = re.compile(r"^(-?\d+)\.0+$")
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,13 @@ class Sought:
     :param model: ``owner/name``.
     :param inputs: as they were sent.
     :param marked: whether the seed is derived, so that no other order has it.
+    :param has_files: whether local files went along, which no echo shows.
     """
 
     model: str
     inputs: Mapping[str, Any]
     marked: bool
+    has_files: bool = False
 
     def is_of_model(self, task: WiroTask) -> bool:
         """Tell whether a task's model does not rule it out."""
@@ -35,9 +37,8 @@ class Sought:
 
     def is_alike(self, task: WiroTask) -> bool:
         """Tell whether a task echoes all that was sent, where no seed marks it."""
-        return (
-            not self.marked and all(_echo(task, name) is not None for name in self._compared) and self.is_possible(task)
-        )
+        told = all(_echo(task, name) is not None for name in self._compared)
+        return not self.marked and not self.has_files and told and self.is_possible(task)
 
     def is_possible(self, task: WiroTask) -> bool:
         """Tell whether nothing proves that a task is another one."""
@@ -49,14 +50,19 @@ class Sought:
         """Tell whether a task's echo leaves out what would tell."""
         return _echo(task, "seed") is None if self.marked else not task.inputs
 
+    def is_unclear(self, task: WiroTask) -> bool:
+        """Tell whether more of a task's echo could tell what it is."""
+        return self.is_of_model(task) and self.is_mute(task) and self.is_possible(task)
+
     @property
     def _compared(self) -> dict[str, str]:
         # A random seed may be echoed as what was drawn; where Wiro reports to is nothing that it makes.
-        return {
+        compared = {
             name: _plain(value)
             for name, value in self.inputs.items()
             if name != "callbackUrl" and (name, str(value)) != ("seed", "-1")
         }
+        return {name: value for name, value in compared.items() if value}
 
     def _differs(self, task: WiroTask) -> bool:
         return any(_echo(task, name) not in (None, value) for name, value in self._compared.items())
@@ -68,9 +74,28 @@ def _echo(task: WiroTask, name: str) -> str | None:
 
 
 def _plain(value: Any) -> str:
-    """Return an input in the form in which echo and order compare: 5 is "5" is 5.0, white space is folded."""
+    """Return an input in the form in which echo and order compare.
+
+    5 is "5" is 5.0, true is "true", a list is the JSON text of it, and white space is folded.
+    """
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return _WHOLE.sub(r"\1", " ".join(str(value).split()))
+    if isinstance(value, Mapping):
+        return "{" + ",".join(sorted(f"{_plain(key)}:{_plain(item)}" for key, item in value.items())) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ",".join(map(_plain, value)) + "]"
+    text = " ".join(str(value).split())
+    if text[:1] in ("[", "{"):
+        with suppress(ValueError, RecursionError):
+            return _plain(json.loads(text))
+    return _number(text) or text
+
+
+def _number(text: str) -> str | None:
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        return None
+    return f"{number.normalize():f}" if number.is_finite() and abs(number.adjusted()) < 30 else None

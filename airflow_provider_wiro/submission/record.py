@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import operator
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
@@ -53,6 +55,8 @@ class Record:
     """How many Runs have ended without success since the last clear."""
     doubts: int = 0
     """How often a Run was sent after one whose outcome had been unknown."""
+    resent: int = 0
+    """How often the try that wrote this has done so."""
     history: tuple[str, ...] = ()
     """The ids of Runs that this order has left behind."""
 
@@ -94,6 +98,10 @@ class Record:
             raise ValueError("it is not a record of this version")
         try:
             known = {field.name: stored[field.name] for field in fields(cls)}
+            for name in ("max_tries", "try_number", "generation", "failures", "doubts", "resent"):
+                known[name] = operator.index(known[name])
+            for name in ("first", "until", "since", "submitted_at"):
+                known[name] = math.fsum([known[name]])
             return cls(**{**known, "phase": Phase(known["phase"]), "history": tuple(map(str, known["history"]))})
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{type(error).__name__}: {error}") from error

@@ -11,7 +11,7 @@ from airflow_provider_wiro.api.tasks import WiroTask
 from airflow_provider_wiro.submission.decision import (
     LOOK_AGAIN,
     LOOK_PATIENCE,
-    MAX_DOUBTS,
+    MAX_RESENT,
     Action,
     Attempt,
     Listing,
@@ -265,19 +265,19 @@ def test_a_try_looks_in_vain_for_so_long_only(looked_for: float, expected: str) 
 
 def test_one_try_sends_what_was_lost_so_often_only() -> None:
     lost, asks = intent(try_number=2), attempt(try_number=2)
-    for doubts in range(1, MAX_DOUBTS + 1):
+    for doubts in range(1, MAX_RESENT + 1):
         assert decided(lost, asks, listing(), LATE) == f"submit, doubts {doubts}"
-        lost = replace(lost, doubts=doubts)
+        lost = replace(lost, doubts=doubts, resent=doubts)
     assert decided(lost, asks, listing(), LATE) == "refuse, retryable"
 
 
 def test_a_later_try_sends_again() -> None:
-    lost = intent(doubts=MAX_DOUBTS, try_number=2)
-    assert decided(lost, attempt(try_number=3), listing(), LATE) == f"submit, doubts {MAX_DOUBTS + 1}"
+    lost = intent(doubts=MAX_RESENT, try_number=2)
+    assert decided(lost, attempt(try_number=3), listing(), LATE) == f"submit, doubts {MAX_RESENT + 1}"
 
 
 def test_a_later_try_may_send_as_often_as_the_first() -> None:
-    lost = decide(intent(doubts=MAX_DOUBTS, try_number=2), attempt(try_number=3), listing(), LATE).record
+    lost = decide(intent(doubts=MAX_RESENT, try_number=2), attempt(try_number=3), listing(), LATE).record
     assert lost is not None
     lost = replace(lost, phase=Phase.INTENT, try_number=3)
     assert decide(lost, attempt(try_number=3), listing(), LATE).action is Action.SUBMIT

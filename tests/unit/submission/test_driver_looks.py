@@ -329,5 +329,6 @@ def test_equal_inputs_with_another_file_are_not_the_same_order(wiro: LocalWiro, 
     wiro.set_faults(["run:error_before:times=1"])
     taken: str | None = None
     with suppress(WiroRunUnknownError):  # nothing tells: nothing is taken
-        taken = insist(begin(), order(ALIKE, marked=False), files={"image": tmp_path / "first.png"}).record.wiro_task_id
+        asks = order(ALIKE, marked=False, has_files=True)
+        taken = insist(begin(), asks, files={"image": tmp_path / "first.png"}).record.wiro_task_id
     assert taken != other

@@ -18,7 +18,7 @@ from airflow_provider_wiro.exceptions import (
     WiroStoreError,
     WiroSupersededError,
 )
-from airflow_provider_wiro.submission.decision import MAX_DOUBTS
+from airflow_provider_wiro.submission.decision import MAX_RESENT
 from airflow_provider_wiro.submission.driver import Later, Standing
 from airflow_provider_wiro.submission.record import Phase, Record
 from tests.unit.submission.shelf import ENDLESS, QUICK, TOY, Shelf, calls, insist, order, runs, until_accepted
@@ -121,7 +121,7 @@ def test_what_nobody_can_tell_is_sent_so_often_only(wiro: LocalWiro, shelf: Shel
     with pytest.raises(WiroRunUnknownError, match="3 Runs brought no usable answer") as caught:
         insist(begin(), order(settle=0.01))
     assert caught.value.retryable
-    assert calls(wiro, "Run") == 1 + MAX_DOUBTS
+    assert calls(wiro, "Run") == 1 + MAX_RESENT
     wiro.set_faults([])
     insist(begin(), order(try_number=2, settle=0.01))
     assert len(runs(wiro)) == 1
