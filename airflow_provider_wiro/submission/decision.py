@@ -25,6 +25,8 @@ LOOK_PATIENCE = 900.0
 """Seconds of looking for an order's Run in vain until the try ends."""
 LOOK_AGAIN = 20.0
 """Seconds between two looks while Wiro does not answer."""
+CLAIM_PATIENCE = 30.0
+"""Seconds after which a task in the list is no sibling's that has only just ordered it."""
 MAX_FAILURES = 3
 """How often Wiro may end an order without success until only a clear orders again."""
 MAX_RESENT = 2
@@ -286,6 +288,9 @@ def _reconcile(record: Record, attempt: Attempt, look: Look, now: float, final: 
         and sought.is_possible(task)
     ]
     if suspects:
+        unclaimed = max(task.created_at or 0 for task in suspects) - look.offset + CLAIM_PATIENCE
+        if attempt.mapped and now < unclaimed:
+            return Decision(Action.WAIT, until=unclaimed, why="A sibling may yet call one of these tasks its own.")
         return _judge(over, attempt, look, suspects)
     absent = "No Run of this order is among Wiro's tasks: it is sent now."
     return _submit_after_doubt(over, attempt, absent) if record.phase is Phase.INTENT else _submit(over, absent)

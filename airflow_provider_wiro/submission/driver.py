@@ -168,9 +168,14 @@ class Submission:
                 began = time.time()
                 look = None
                 if self.record is not None and self.record.phase is Phase.RECEIPT:
-                    return self._submitted(attempt)
+                    return self._stand(self.record, attempt, None, is_new=True)
             else:
-                return self._stand(decision, attempt)
+                assert decision.record is not None
+                if decision.record != self.record:
+                    self._write(decision.record)
+                self._stop(decision.stop)
+                is_new = decision.action is Action.ADOPT
+                return self._stand(decision.record, attempt, decision.task, is_new)
 
     def finish(self) -> None:
         """Note that what the order made has been delivered; a store that fails now loses nothing."""
@@ -188,21 +193,13 @@ class Submission:
         if isinstance(look, Listing):
             self._stop(superfluous(self.record, attempt, look))
 
-    def _submitted(self, attempt: Attempt) -> Standing | Later:
-        assert self.record is not None
-        if self.record.doubts and attempt.marked:
-            self._log.info("Looking once more after %g s whether an earlier Run was accepted, too.", attempt.settle)
+    def _stand(self, record: Record, attempt: Attempt, task: WiroTask | None, is_new: bool) -> Standing | Later:
+        """Go on with the recorded task; where a second Run may have been accepted, look for that."""
+        if is_new and record.doubts and attempt.marked:
+            self._log.info("Looking once more after %g s whether another Run was accepted, too.", attempt.settle)
             return Later(time.time() + attempt.settle)
-        return Standing(self.record, None)
-
-    def _stand(self, decision: Decision, attempt: Attempt) -> Standing:
-        record = decision.record
-        assert record is not None
-        if record != self.record:
-            self._write(record)
-        self._stop(decision.stop)
         self.sweep(attempt)
-        return Standing(record, decision.task)
+        return Standing(record, task)
 
     def _submit(self, record: Record | None, attempt: Attempt, files: Mapping[str, Any] | None) -> None:
         """Send a Run behind a fence; afterwards the record tells its outcome."""

@@ -337,6 +337,30 @@ def test_what_a_sibling_has_claimed_is_not_ours(wiro: LocalWiro, client: WiroCli
     assert len(runs(wiro)) == 2
 
 
+def test_a_sibling_that_has_only_just_ordered_is_waited_for(
+    wiro: LocalWiro, client: WiroClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("airflow_provider_wiro.submission.decision.CLAIM_PATIENCE", 2.0)
+    instance = Instance(tmp_path, map_index=1)
+    other = client.run("local/echo-text", {"prompt": "Twins"}).wiro_task_id
+    threading.Timer(1.0, instance.siblings.append, [other]).start()
+    wiro.set_faults(["run:reset_before:times=1"])
+    assert weak().execute(instance.start())["wiro_task_id"] != other
+    assert len(runs(wiro)) == 2
+
+
+def test_an_order_is_claimed_before_its_second_look(wiro: LocalWiro, instance: Instance, make: Make) -> None:
+    wiro.set_faults(["run:reset_before:times=1"])
+    operator = make(settle=12, deferrable=True)
+    with pytest.raises(TaskDeferred):
+        operator.execute(instance.start())
+    time.sleep(12.5)
+    with pytest.raises(TaskDeferred) as second:
+        make(settle=12).look_again(instance.resume(instance.start()), None)
+    assert second.value.method_name == "look_again"
+    assert instance.xcoms["wiro_task_id"] == runs(wiro)[0]["taskid"]
+
+
 @pytest.mark.parametrize(("policy", "orders"), [("fail", 1), ("adopt", 1), ("resubmit", 2)])
 def test_a_silent_wiro_leaves_it_to_on_unknown(
     wiro: LocalWiro, instance: Instance, make: Make, policy: str, orders: int
