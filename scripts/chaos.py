@@ -305,7 +305,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyError, ValueError) as unknown:
         parser.error(f"there is no such case: {unknown}")
     FOLDER.mkdir(exist_ok=True)
-    (FOLDER / ".gitignore").write_text("*\n")
     failed = [case.name for case in cases if not _tell(case)]
     say(
         f"\n{len(cases) - len(failed)} of {len(cases)} runs are as they must be."

@@ -169,7 +169,7 @@ def variants() -> list[Case]:
             },
         ),
         Case("echo-off", network=(*not_accepted, *READ_FAULTS, ECHO_OFF), limits=ambiguous),
-        Case("list-down", network=faults(1.5), kills=light, every=fast, list_off=(8.0, 68.0), limits=ambiguous),
+        Case("list-down", network=faults(3), kills=light, every=fast, list_off=(8.0, 68.0), limits=ambiguous),
         Case("late", network=("run:late:rate=0.25:seconds=4.8", *READ_FAULTS), limits=ambiguous),
         Case(
             "late-beyond-settle",

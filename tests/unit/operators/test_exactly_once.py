@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import urllib3.connection
+from airflow.sdk.definitions._internal.types import SET_DURING_EXECUTION
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from airflow_provider_wiro.api.client import WiroClient
@@ -169,6 +170,20 @@ def test_a_run_that_is_accepted_later_than_settle_is_stopped_by_the_second_look(
     assert {run["taskid"] for run in runs(wiro) if run["billed"]} == {delivered["wiro_task_id"]}
     assert sorted([first["status"], second["status"]]) == ["task_cancel", "task_postprocess_end"]
     assert first["parameters"]["seed"] == second["parameters"]["seed"]
+
+
+def test_a_decorated_function_is_not_needed_to_look_for_a_second_run(
+    wiro: LocalWiro, instance: Instance, make: Make, until: Callable[..., Any]
+) -> None:
+    wiro.set_faults(["run:reset_before:times=1"])
+    known = finish(lambda: make(wait_for_completion=False, destination=None), context := instance.start())
+    assert instance.record is not None
+    assert instance.record["doubts"] == 1
+    until(known["wiro_task_id"])
+    resumed = make(destination=None)
+    resumed.prompt = SET_DURING_EXECUTION  # as Airflow resumes a task of @task.seedance
+    event = {"status": "succeeded", "wiro_task_id": known["wiro_task_id"]}
+    assert resumed.execute_complete(instance.resume(context), event)["status"] == "succeeded"
 
 
 def test_a_wiped_store_finds_the_run_at_wiro(wiro: LocalWiro, instance: Instance, make: Make) -> None:
