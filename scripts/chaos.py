@@ -184,13 +184,15 @@ class Chaos:
     def _busiest(self) -> str:
         """Return the worker with the most tasks that are between intent and receipt, having waited for one."""
         give_up = self.seconds + 5
+        frozen = {component for _, component in self._thaw}
+        workers = [worker for worker in WORKERS if worker not in frozen] or list(WORKERS)
         while True:
             ordering = {pid for (pid,) in self._ask(_IN_SUBMISSION)}
-            hits = {worker: len(ordering & {task.pid for task in self.cluster.tasks(worker)}) for worker in WORKERS}
+            hits = {worker: len(ordering & {task.pid for task in self.cluster.tasks(worker)}) for worker in workers}
             if any(hits.values()) or self.seconds > give_up:
                 break
             time.sleep(0.03)
-        return max(WORKERS, key=lambda worker: (hits[worker], len(self.cluster.tasks(worker)), self._dice.random()))
+        return max(workers, key=lambda worker: (hits[worker], len(self.cluster.tasks(worker)), self._dice.random()))
 
     def _ask(self, query: str) -> list[tuple[Any, ...]]:
         with suppress(OperationalError):

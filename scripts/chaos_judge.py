@@ -23,6 +23,7 @@ KEY, SECRET = "canary-key-51c0de", "canary-secret-e77a19"
 _AMBIGUOUS = "The outcome of the Run is not known, looking for it at Wiro"
 _ADOPTED = "is this order's Run."
 _UNPROVEN = "WiroRunUnknownError: The outcome of a Run is not known, and"
+_SUPERSEDED = "WiroSupersededError"
 _ORDERING = "Ordering a run of"
 _LOOKS = ("The outcome of the Run is not known yet.", _ADOPTED, "No Run of this order is among", "does not tell its")
 _ATTEMPT = re.compile(r"map_index=(\d+)/attempt=(\d+)\.log$")
@@ -197,6 +198,7 @@ def _story(found: Evidence, failed: set[int]) -> dict[str, float]:
         ambiguous = sum(_AMBIGUOUS in line for line in lines)
         counts["ambiguous"] += ambiguous
         counts["adopted"] += sum(_ADOPTED in line for line in lines)
+        counts["superseded"] += any(_SUPERSEDED in line for line in lines)
         first = next((line for line in lines if _ORDERING in line or any(look in line for look in _LOOKS)), _ORDERING)
         reconciled = attempt > 1 and _ORDERING not in first
         counts["reconciled"] += reconciled
@@ -205,6 +207,6 @@ def _story(found: Evidence, failed: set[int]) -> dict[str, float]:
             doubtful.add(index)
         if any(_UNPROVEN in line for line in lines):
             unproven.add(index)
-    named = ("ambiguous", "adopted", "reconciled", "later tries")
+    named = ("ambiguous", "adopted", "reconciled", "superseded", "later tries")
     strange = failed - (unproven & doubtful)
     return {**{name: counts[name] for name in named}, "unproven": len(unproven), "unexpected failures": len(strange)}

@@ -132,7 +132,12 @@ def full(seed: int) -> Case:
 
 def small() -> Case:
     """Return the chaos run that is short enough for the test suite."""
-    limits = {"ambiguous": (3.0, INFINITY), "adopted": (1.0, INFINITY), "process faults": (6.0, INFINITY)}
+    limits = {
+        "ambiguous": (3.0, INFINITY),
+        "adopted": (1.0, INFINITY),
+        "reconciled": (1.0, INFINITY),
+        "process faults": (6.0, INFINITY),
+    }
     more_calls = {"run calls": (40.0, 60.0)}
     return Case("small", seed=5, network=faults(1.5), kills=SMALL, every=(5.0, 8.0), limits={**limits, **more_calls})
 
@@ -180,7 +185,14 @@ def variants() -> list[Case]:
         ),
         Case("clock-ahead", network=faults(1.5), kills=light, every=fast, clock_offset=90.0, limits=ambiguous),
         Case("clock-behind", network=faults(1.5), kills=light, every=fast, clock_offset=-90.0, limits=ambiguous),
-        Case("frozen", kills=FROZEN, every=fast, freeze=30.0, linger=1.5, limits=calls),
+        Case(
+            "frozen",
+            kills=FROZEN,
+            every=(16.0, 20.0),
+            freeze=30.0,
+            linger=1.5,
+            limits={**calls, "superseded": (1.0, INFINITY)},
+        ),
     ]
 
 

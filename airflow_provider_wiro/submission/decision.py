@@ -32,8 +32,6 @@ MAX_FAILURES = 3
 MAX_RESENT = 2
 """How often one try sends again what was sent and proved absent."""
 
-_NOT_YET_KNOWN = "The outcome of the Run is not known yet."
-
 ON_UNKNOWN = ("fail", "adopt", "resubmit")
 ON_CLEAR = ("reattach", "resubmit")
 
@@ -216,8 +214,9 @@ def _resubmit(record: Record, attempt: Attempt, look: Look, now: float) -> Decis
             return Decision(Action.LIST, since=record.first)
         sought = attempt.sought(record)
         found = [task for task in _candidates(record, sought, look) if sought.is_certain(task)]
-        if not found and now < record.until + attempt.settle:
-            return Decision(Action.WAIT, until=record.until + attempt.settle, why=_NOT_YET_KNOWN)
+        final = record.until + attempt.settle
+        if not found and now < final:
+            return Decision(Action.WAIT, until=final, why=_not_yet_known(final - now))
         mine = tuple(task.wiro_task_id for task in found)
     anew = replace(record.left(*mine), generation=record.generation + 1, doubts=0, resent=0)
     return replace(_submit(anew, "It was cleared with on_clear='resubmit'."), stop=mine)
@@ -237,7 +236,7 @@ def _submit(record: Record, why: str = "") -> Decision:
 def _follow(record: Record, attempt: Attempt, look: Look, now: float) -> Decision:
     """Decide where the order's task is known by its id."""
     if look is None:
-        return Decision(Action.READ, record)
+        return Decision(Action.READ, record, why=_before(record, attempt, f"ordered Wiro task {record.wiro_task_id}"))
     if isinstance(look, Missing):
         if record.phase is Phase.DONE:
             return Decision(
@@ -266,7 +265,9 @@ def _reconcile(record: Record, attempt: Attempt, look: Look, now: float, final: 
     if isinstance(look, Unreadable):
         return _look_again(look, attempt, now)
     if not isinstance(look, Listing):
-        return Decision(Action.LIST, since=record.first)
+        before = _before(record, attempt, "may have sent a Run: looking for it among Wiro's tasks")
+        unknown = "Nothing is recorded of an order: looking for one among Wiro's tasks."
+        return Decision(Action.LIST, since=record.first, why=before if record.phase is not Phase.OPEN else unknown)
     sought = attempt.sought(record)
     found = sorted(_candidates(record, sought, look), key=_age)
     ours = [task for task in found if sought.is_certain(task)]
@@ -278,7 +279,7 @@ def _reconcile(record: Record, attempt: Attempt, look: Look, now: float, final: 
     if ours and (record.phase is Phase.RECEIPT or not record.doubts):  # every Run that was sent is over
         return _submit(over)
     if now < final:
-        return Decision(Action.WAIT, until=final, why=_NOT_YET_KNOWN)
+        return Decision(Action.WAIT, until=final, why=_not_yet_known(final - now))
     suspects = [
         task
         for task in found
@@ -294,6 +295,15 @@ def _reconcile(record: Record, attempt: Attempt, look: Look, now: float, final: 
         return _judge(over, attempt, look, suspects)
     absent = "No Run of this order is among Wiro's tasks: it is sent now."
     return _submit_after_doubt(over, attempt, absent) if record.phase is Phase.INTENT else _submit(over, absent)
+
+
+def _before(record: Record, attempt: Attempt, what: str) -> str:
+    """Say what an earlier try has done; the present one has said it itself."""
+    return f"Try {record.try_number} {what}." if record.try_number != attempt.try_number else ""
+
+
+def _not_yet_known(seconds: float) -> str:
+    return f"The outcome of the Run is not known yet. Looking again in {seconds:.0f} s, when it is certain."
 
 
 def _look_again(look: Unreadable, attempt: Attempt, now: float) -> Decision:
@@ -346,7 +356,7 @@ def _adopt(record: Record, listing: Listing, task: WiroTask, others: Iterable[Wi
         Action.ADOPT,
         record.accepted(task.wiro_task_id, created),
         task,
-        why=f"Wiro task {task.wiro_task_id} is this order's Run.",
+        why=f"Wiro task {task.wiro_task_id} is this order's Run. It is gone on with, and paid once.",
         stop=tuple(other.wiro_task_id for other in others if other.outcome is Outcome.RUNNING),
     )
 

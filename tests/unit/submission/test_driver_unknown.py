@@ -47,7 +47,7 @@ def test_what_was_accepted_is_adopted_at_once(
     assert shelf.phases == ["intent", "intent", "receipt"]
     assert began <= shelf.written[1]["until"] <= time.time() < shelf.written[0]["until"]
     assert "The outcome of the Run is not known, looking for it at Wiro" in lines.of("warning")[0]
-    assert f"Wiro task {run['taskid']} is this order's Run." in lines.of("info")
+    assert f"Wiro task {run['taskid']} is this order's Run. It is gone on with, and paid once." in lines.of("info")
 
 
 @pytest.mark.parametrize("fault", NOT_ACCEPTED)
