@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 help:
 	@echo 'make demo     a night of videos: a local Wiro, an Airflow and the nightly Dag (DEMO_ONCE=1: exit at its end)'
 	@echo 'make test     lint, then all tests'
-	@echo 'make chaos    kill Airflow piece by piece while it orders 200 videos, and count what is paid (45 minutes)'
+	@echo 'make chaos    kill Airflow piece by piece while it orders 200 videos, and count what is paid (40 minutes)'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make format   let ruff put the code in order'
 	@echo 'make venv     only build .venv'

@@ -25,6 +25,7 @@ ROOT = README.parent
 COMMANDS = {
     "make demo": "test_demo.py",
     "make test": "what runs this test",
+    "make chaos": "test_chaos.py runs its small form",
     "pip install .": "test_the_package_installs_from_a_checkout",
     'pip install ".[emulator]"': "test_the_package_installs_from_a_checkout",
     "export AIRFLOW_CONN_WIRO_DEFAULT=": "test_the_connection_commands",
