@@ -20,6 +20,7 @@ from airflow.providers.standard.triggers.temporal import DateTimeTrigger
 from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType, TaskDeferred
 from airflow.sdk.execution_time.comms import ErrorResponse
 
+from airflow_provider_wiro.emulator import LocalWiro
 from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
 
 
@@ -154,3 +155,13 @@ def finish(make: Callable[[], Any], context: dict[str, Any]) -> Any:
         except TaskDeferred as deferred:
             method = deferred.method_name
             arguments = {**(deferred.kwargs or {}), "event": event_of(deferred)}
+
+
+def runs(wiro: LocalWiro) -> list[dict[str, Any]]:
+    """Return what Wiro accepted of ours, oldest first."""
+    return [run for run in wiro.ledger()["runs"] if not run["foreign"]]
+
+
+def billed(wiro: LocalWiro) -> list[str]:
+    """Return the ids of our runs that were paid."""
+    return [run["taskid"] for run in runs(wiro) if run["billed"]]

@@ -42,19 +42,9 @@ from tests.unit.instances import Instance, event_of, finish
 Execute = Callable[[Any], Any]
 
 
-@pytest.fixture(autouse=True)
-def connection(wiro: LocalWiro, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_WIRO_DEFAULT", wiro.connection_json())
-
-
 def order(**arguments: Any) -> SeedanceRunOperator:
     defaults = {"task_id": "video", "prompt": "An order", "poll_interval": 0.05, "settle": 0.5, "retries": 3}
     return SeedanceRunOperator(**{**defaults, **arguments})
-
-
-@pytest.fixture
-def instance(tmp_path: Path) -> Instance:
-    return Instance(tmp_path)
 
 
 @pytest.fixture
