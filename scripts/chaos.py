@@ -153,7 +153,7 @@ class Chaos:
             for name in self.cluster.heal():
                 say(f"    {now:4.0f} s  {name} is started again")
             self._next_heal = self.seconds + 1
-        if self._plan and now >= self._next_fault:
+        if self._plan and now >= self._next_fault and self._thawed():
             self._strike(self._plan.pop())
             self._next_fault = self.seconds + self._pause()
         if self.case.foreign_every and now >= self._next_foreign:
@@ -167,13 +167,17 @@ class Chaos:
 
     def _strike(self, fault: str) -> None:
         verb, _, what = fault.rpartition(" ")
-        if what in ("worker", "supervisors", "tasks"):
+        if what in ("worker", "supervisors", "tasks", "orphans"):
             component = self._busiest()
         else:
             component = self._dice.choice(TRIGGERERS) if what == "triggerer" else what
-        part: Part = what if what in ("supervisors", "tasks") else "tree"  # type: ignore[assignment]
+        parts: dict[str, Part] = {"supervisors": "supervisors", "tasks": "tasks", "orphans": "tasks"}
+        part = parts.get(what, "tree")
         if verb:
             pids = self.cluster.freeze(component, part)
+            if what == "orphans":
+                # Celery reports their loss at once: the next try is long under way when they wake up
+                self.cluster.kill(component, "supervisors")
             self._thaw.append((self.seconds + self.case.freeze, component))
         else:
             pids = self.cluster.kill(component, part)
@@ -184,8 +188,7 @@ class Chaos:
     def _busiest(self) -> str:
         """Return the worker with the most tasks that are between intent and receipt, having waited for one."""
         give_up = self.seconds + 5
-        frozen = {component for _, component in self._thaw}
-        workers = [worker for worker in WORKERS if worker not in frozen] or list(WORKERS)
+        workers = self._thawed()
         while True:
             ordering = {pid for (pid,) in self._ask(_IN_SUBMISSION)}
             hits = {worker: len(ordering & {task.pid for task in self.cluster.tasks(worker)}) for worker in workers}
@@ -193,6 +196,10 @@ class Chaos:
                 break
             time.sleep(0.03)
         return max(workers, key=lambda worker: (hits[worker], len(self.cluster.tasks(worker)), self._dice.random()))
+
+    def _thawed(self) -> list[str]:
+        frozen = {component for _, component in self._thaw}
+        return [worker for worker in WORKERS if worker not in frozen]
 
     def _ask(self, query: str) -> list[tuple[Any, ...]]:
         with suppress(OperationalError):

@@ -44,9 +44,9 @@ FULL = {
     "postgres": 1,
 }
 SMALL = {"worker": 2, "supervisors": 2, "triggerer": 1, "pause triggerer": 1, "scheduler": 1, "api-server": 1}
-OFTEN = (5.0, 13.0)
+OFTEN = (4.0, 11.0)
 """Seconds between two process faults: more often does not test more on two cores, it only starves."""
-FROZEN = {"freeze tasks": 2, "freeze worker": 2}
+FROZEN = {"freeze worker": 2, "freeze orphans": 2, "freeze tasks": 1}
 
 # What holds whatever happens. Each is (least, most).
 ALWAYS: Mapping[str, tuple[float, float]] = {
@@ -187,10 +187,11 @@ def variants() -> list[Case]:
         Case("clock-behind", network=faults(1.5), kills=light, every=fast, clock_offset=-90.0, limits=ambiguous),
         Case(
             "frozen",
+            seed=3,
             kills=FROZEN,
-            every=(16.0, 20.0),
+            every=fast,
             freeze=30.0,
-            linger=1.5,
+            linger=3.0,
             limits={**calls, "superseded": (1.0, INFINITY)},
         ),
     ]
