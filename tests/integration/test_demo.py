@@ -57,7 +57,9 @@ class Demo:
 @pytest.fixture(scope="module")
 def taken_port() -> Iterator[None]:
     with socket.socket() as holder:
-        with suppress(OSError):  # taken already is as good
+        # The demo before may have left it lingering in TIME_WAIT, which the next one takes for free.
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with suppress(OSError):  # a server that listens there is as good
             holder.bind(("127.0.0.1", 8080))
             holder.listen()
         yield
