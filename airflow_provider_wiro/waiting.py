@@ -28,6 +28,8 @@ TIMEOUT = "timeout"
 """Waiting is over because the deadline passed."""
 REFUSED = "refused"
 """Waiting is over because Wiro will not show the task: credentials refused, or no such task for a minute."""
+PLACE = "place"
+"""Waiting is over because a place in the account seems to be free."""
 
 # Right after a Run, Wiro may not know its task yet (Wiro's documentation, code 1).
 _NOT_FOUND_PATIENCE = 60.0
@@ -55,6 +57,15 @@ def default_deferrable() -> bool:
     if "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE" not in os.environ:
         return True
     return bool(conf.getboolean("operators", "default_deferrable"))
+
+
+def longest_interval(poll_interval: float, max_poll_interval: float | None) -> float:
+    """Return the seconds between two looks while a task is not expected to end.
+
+    :param poll_interval: seconds between two looks while it may end at any moment.
+    :param max_poll_interval: as the user says; default: four times that.
+    """
+    return 4 * poll_interval if max_poll_interval is None else max_poll_interval
 
 
 @dataclass

@@ -242,6 +242,7 @@ TRIGGER: dict[str, Any] = {
     "end_time": 1_800_000_000.25,
     "grace": 3.0,
     "cancel_on_kill": False,
+    "max_poll_interval": 22.5,
 }
 
 

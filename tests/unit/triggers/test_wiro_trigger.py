@@ -67,9 +67,9 @@ def test_no_event_within_the_grace(client: WiroClient) -> None:
 @pytest.mark.parametrize("kind", ["error", "reset", "html", "truncated", "rate_limit:seconds=0"])
 def test_outages_are_ridden_out(client: WiroClient, wiro: LocalWiro, kind: str) -> None:
     wiro_task_id = order(client)
-    wiro.set_faults([f"detail:{kind}:times=5"])
+    wiro.set_faults([f"list:{kind}:times=5", f"detail:{kind}:times=2"])
     assert events_of(trigger(wiro_task_id)) == [{"status": "succeeded", "wiro_task_id": wiro_task_id}]
-    assert sum(wiro.ledger()["faults"].values()) == 5
+    assert sum(wiro.ledger()["faults"].values()) >= 2
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_a_missing_connection_ends_the_wait_at_once() -> None:
 
 def test_slow_answers_never_block_the_loop(client: WiroClient, wiro: LocalWiro) -> None:
     wiro_task_id = order(client)
-    wiro.set_faults(["detail:slow:seconds=0.6"])
+    wiro.set_faults(["list:slow:seconds=0.6", "detail:slow:seconds=0.6"])
 
     async def longest_stall() -> float:
         async def wait() -> None:
@@ -121,6 +121,7 @@ def test_its_row_in_the_database_holds_ids_and_numbers_only(wiro: LocalWiro) -> 
         "end_time",
         "grace",
         "cancel_on_kill",
+        "max_poll_interval",
     }
     assert WiroTaskTrigger(**arguments).serialize() == (path, arguments)
     assert "local-secret" not in repr(trigger("2221"))

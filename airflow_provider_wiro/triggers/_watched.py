@@ -1,0 +1,123 @@
+"""What a watcher knows of one task that is waited for, and when it is worth another look."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from airflow_provider_wiro.api.tasks import QUEUED_STATUSES, Outcome, WiroTask
+from airflow_provider_wiro.exceptions import WiroBusyError, WiroConnectionError, WiroError
+
+Look = WiroTask | WiroError
+"""A task as it was seen, or why it could not be."""
+
+# How many runs tell how long a model's shortest is, and the share of that in which none is expected to end.
+_FEWEST, _MOST, _SHARE = 3, 50, 0.9
+
+
+class Durations:
+    """How long the runs of each model have taken at least, learnt from those that were seen from begin to end."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str | None, deque[float]] = defaultdict(lambda: deque(maxlen=_MOST))
+
+    def add(self, model: str | None, seconds: float) -> None:
+        """Note that a run took at least so many seconds."""
+        self._runs[model].append(seconds)
+
+    def shortest(self, model: str | None) -> float:
+        """Return the seconds in which no run of a model is expected to end; 0 while too few are known."""
+        runs = self._runs.get(model, ())
+        return min(runs) * _SHARE if len(runs) >= _FEWEST else 0.0
+
+
+@dataclass(eq=False)
+class Mailbox:
+    """Where one trigger gets what is new of its tasks, and how often it wants to know."""
+
+    interval: float
+    """Seconds between two looks where a task may end at any moment."""
+    longest: float
+    """Seconds between two looks where it is not expected to."""
+    looks: asyncio.Queue[tuple[str, Look] | BaseException] = field(default_factory=asyncio.Queue)
+
+
+@dataclass(eq=False)
+class Watched:
+    """One task that is waited for. All times are of the monotonic clock."""
+
+    wiro_task_id: str
+    due: float
+    """When the next look is due."""
+    mailboxes: list[Mailbox] = field(default_factory=list)
+    looked: float = -math.inf
+    """When it was seen last."""
+    from_end: int | None = None
+    """Its place in the list, counted from the end that does not move, where it is known."""
+    unlisted: int = 0
+    """For how many rounds the list, which does not show it, is not searched for it."""
+    running: bool = True
+    interval: float = math.inf
+    """Seconds between two looks where it may end at any moment."""
+    longest: float = math.inf
+    """Seconds between two looks where it is not expected to."""
+    _status: str | None = None
+    _in_trouble: bool = False
+    _queued_at: float | None = None
+    _ran_from: float | None = None
+    _ran_to: float = 0.0
+
+    def join(self, mailbox: Mailbox, due: float) -> None:
+        """Let one more trigger know what is new, beginning with what is known already."""
+        self.mailboxes.append(mailbox)
+        self.interval = min(self.interval, mailbox.interval)
+        self.longest = min(self.longest, mailbox.longest)
+        self.due = min(self.due, due)
+        self._status = None
+
+    def tell(self, look: Look) -> None:
+        """Pass a look on where it is news: another status, the first trouble, the end of it."""
+        if isinstance(look, WiroTask):
+            news = self._in_trouble or look.status != self._status
+            self._in_trouble, self._status = False, look.status
+        else:
+            # What does not pass by itself, and how long a task has been missing, is the waiter's to judge.
+            news = not self._in_trouble or not isinstance(look, (WiroBusyError, WiroConnectionError))
+            self._in_trouble = True
+        if news:
+            for mailbox in self.mailboxes:
+                mailbox.looks.put_nowait((self.wiro_task_id, look))
+
+    def saw(self, task: WiroTask, now: float, durations: Durations, jitter: float) -> None:
+        """Take a look at the task in, and decide when the next one is due."""
+        self.looked, self.unlisted = now, 0
+        self.running = task.outcome is Outcome.RUNNING
+        shortest = durations.shortest(task.model)
+        if task.outcome is Outcome.SUCCEEDED and self._ran_from is not None:
+            durations.add(task.model, self._ran_to - self._ran_from)
+        if not self.running:
+            self.due = math.inf
+            return
+        if task.status in QUEUED_STATUSES:
+            self._queued_at = now
+            may_end = now + shortest
+        else:
+            self._ran_from, self._ran_to = self._ran_from or now, now
+            may_end = now if self._queued_at is None else self._queued_at + shortest
+        self.due = now + max(self.interval, min(self.longest, may_end - now)) * jitter
+
+
+def windows(ranks: Sequence[int], size: int) -> list[int]:
+    """Return the first places of the fewest pages that show all of some places of a list.
+
+    :param ranks: the places, in order.
+    :param size: how many places a page shows.
+    """
+    starts: list[int] = []
+    for rank in ranks:
+        if not starts or rank >= starts[-1] + size:
+            starts.append(rank)
+    return starts
