@@ -35,6 +35,9 @@ from typing import ClassVar
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+ACCOUNT_IS_FULL = 96
+"""Wiro's code for an account that runs as many tasks as it may (Wiro's documentation)."""
+
 
 class WiroError(AirflowException):
     """Root of the tree.
@@ -131,17 +134,21 @@ class WiroBusyError(WiroAPIError):
     """The account runs as many tasks as it may (code 96), or sends too many requests (HTTP 429).
 
     :param retry_after: seconds that the answer asked to wait, if it did.
+    :param limit: how many tasks the account may run at once, if the answer said so.
     """
 
     default_retryable = True
     default_advice = (
-        "Nothing was accepted or billed: a retry submits it. Use an Airflow pool to keep fewer tasks in flight, or "
-        "raise the balance (Wiro allows a tenth of it, in dollars, as concurrent tasks up to $250)."
+        "Nothing was accepted or billed. A higher balance admits more tasks (Wiro allows a tenth of it, in dollars, as "
+        "concurrent tasks up to $250)."
     )
 
-    def __init__(self, message: str, *, retry_after: float | None = None, **facts: object) -> None:
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, limit: int | None = None, **facts: object
+    ) -> None:
         super().__init__(message, **facts)  # type: ignore[arg-type]
         self.retry_after = retry_after
+        self.limit = limit
 
 
 class WiroNotFoundError(WiroAPIError):

@@ -30,6 +30,8 @@ REFUSED = "refused"
 """Waiting is over because Wiro will not show the task: credentials refused, or no such task for a minute."""
 PLACE = "place"
 """Waiting is over because a place in the account seems to be free."""
+ENDED = "ended"
+"""Waiting is over because tasks of a batch have ended."""
 
 # Right after a Run, Wiro may not know its task yet (Wiro's documentation, code 1).
 _NOT_FOUND_PATIENCE = 60.0
@@ -204,6 +206,19 @@ def read_event(event: Any) -> tuple[str, str]:
     if not isinstance(wiro_task_id, str) or not isinstance(word, str) or word not in words:
         raise WiroConfigurationError(f"The trigger's event {event!r} is not one of WiroTaskTrigger's.")
     return wiro_task_id, word
+
+
+def read_place(event: Any) -> tuple[str, float]:
+    """Return the word of a place trigger's event, and the unix time at which the order was first refused.
+
+    :param event: the event's payload.
+    :raises WiroConfigurationError: it is no event of :class:`~airflow_provider_wiro.triggers.wiro.WiroPlaceTrigger`.
+    """
+    payload = event if isinstance(event, Mapping) else {}
+    word, since = payload.get("status"), payload.get("since")
+    if word not in (PLACE, TIMEOUT, REFUSED) or not isinstance(since, (int, float)):
+        raise WiroConfigurationError(f"The trigger's event {event!r} is not one of WiroPlaceTrigger's.")
+    return str(word), float(since)
 
 
 def submitted(wiro_task_id: str, model: str, at: float) -> dict[str, Any]:

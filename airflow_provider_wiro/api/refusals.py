@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from airflow_provider_wiro.exceptions import (
+    ACCOUNT_IS_FULL,
     WiroAPIError,
     WiroAuthenticationError,
     WiroBadRequestError,
@@ -27,6 +28,8 @@ _PARAMETERS = re.compile(
     re.IGNORECASE,
 )
 _ACCOUNT = re.compile(r"suspend|permission", re.IGNORECASE)
+# As in "… With your current balance of $100.00, you can run up to 10 tasks at the same time. …"
+_LIMIT = re.compile(r"\bup to (\d{1,6}) (?:concurrent )?tasks?\b", re.IGNORECASE)
 _MESSAGE_LENGTH = 300
 
 
@@ -49,8 +52,15 @@ def refusal(
     code, message = _first(answer.get("errors"))
     text = f"{endpoint}: Wiro refused: {redact(message)[:_MESSAGE_LENGTH] or 'no message'}"
     text = text if text.endswith((".", "!", "?")) else f"{text}."
-    if http_status == 429 or code == 96:
-        return WiroBusyError(text, code=code, http_status=http_status, retry_after=retry_after)
+    if http_status == 429 or code == ACCOUNT_IS_FULL:
+        limit = _LIMIT.search(message) if code == ACCOUNT_IS_FULL else None
+        return WiroBusyError(
+            text,
+            code=code,
+            http_status=http_status,
+            retry_after=retry_after,
+            limit=int(limit[1]) if limit else None,
+        )
     if code == 0 and http_status < 400 and not _CREDENTIALS.search(message):
         return _code_zero(text, message, endpoint, http_status)
     kind = _kind(code, message, endpoint, http_status)

@@ -3,41 +3,30 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import pendulum
-from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import (
     AirflowFailException,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    TaskDeferralError,
-    TaskDeferralTimeout,
 )
 
 from airflow_provider_wiro.api.seedance import find_model
 from airflow_provider_wiro.api.tasks import Outcome, WiroTask, ensure_succeeded
 from airflow_provider_wiro.exceptions import (
+    WiroBusyError,
     WiroConfigurationError,
     WiroError,
     WiroNotFoundError,
-    WiroOrderError,
-    WiroRunUnknownError,
-    WiroStoreError,
     WiroTaskCancelledError,
-    WiroTaskFailedError,
     WiroTaskTimeoutError,
 )
 from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.operators._elsewhere import WaitsElsewhere
 from airflow_provider_wiro.operators.fetch import fetch_to, fetched_before
-from airflow_provider_wiro.parsing import check_destination, is_unresolved
-from airflow_provider_wiro.submission.decision import MAX_FAILURES, ON_CLEAR, ON_UNKNOWN, Attempt
+from airflow_provider_wiro.parsing import is_unresolved
+from airflow_provider_wiro.submission.decision import ON_CLEAR, ON_UNKNOWN, Attempt
 from airflow_provider_wiro.submission.record import logical_key
-from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
 from airflow_provider_wiro.waiting import (
     REFUSED,
     TIMEOUT,
@@ -48,6 +37,7 @@ from airflow_provider_wiro.waiting import (
     log_stopped,
     log_succeeded,
     read_event,
+    read_place,
     submitted,
     wait_for_end,
 )
@@ -58,29 +48,18 @@ if TYPE_CHECKING:
     from airflow_provider_wiro.hooks.wiro import WiroHook
     from airflow_provider_wiro.submission.driver import Standing, Submission
 
-_SHORT = 10.0  # seconds; deferring for less may make Airflow 3.3 run the try twice
-_BACKSTOP = 300.0  # seconds by which Airflow's own limit of a deferral comes after ours
 
-
-class OrdersOnce(BaseOperator):
+class OrdersOnce(WaitsElsewhere):
     """The part of :class:`~airflow_provider_wiro.operators.wiro.WiroRunOperator` that runs."""
 
     model: str
     files: Mapping[str, str] | None
-    wiro_conn_id: str
     wait_for_completion: bool
-    deferrable: bool
-    poll_interval: float
-    timeout: float
     settle: float
-    destination: str | None
-    cancel_on_kill: bool
     cancel_on_timeout: bool
     on_unknown: str
-    on_clear: str
     _looking_since = 0.0
     _stop_on_kill: StopOnKill | None = None
-    _submission: Submission | None = None
     _killed = False
 
     def wire_inputs(self) -> dict[str, Any]:
@@ -112,20 +91,41 @@ class OrdersOnce(BaseOperator):
             self._submission = submission = self._make_submission(context, hook)
             attempt = self._attempt(context, hook, inputs)
             submission.load()
-            while isinstance(standing := submission.proceed(attempt, self.files), Later):
+            while True:
+                try:
+                    standing = submission.proceed(attempt, self.files)
+                except WiroBusyError as error:
+                    self._wait_for_a_place(error, attempt.looking_since)
+                    continue
+                if not isinstance(standing, Later):
+                    return self._ordered(context, hook, standing)
                 if submission.record is not None and submission.record.wiro_task_id is not None:
                     self._announce(context, hook, submission.record.wiro_task_id)
                 self._wait_until(standing.until, attempt.looking_since)
-            return self._ordered(context, hook, standing)
 
-    def look_again(self, context: Context, event: Any, looking_since: float = 0.0) -> dict[str, Any]:
-        """Go on where the outcome of a Run could not be known at once.
+    def look_again(
+        self, context: Context, event: Any, looking_since: float = 0.0, queued_since: float = 0.0
+    ) -> dict[str, Any]:
+        """Go on where the outcome of a Run could not be known at once, or Wiro asked to come back later.
 
         :param context: Airflow's context.
         :param event: says that the time has come.
         :param looking_since: unix time at which this try began to look; `dag.test()` drops it.
+        :param queued_since: unix time at which this try was first refused for want of a place.
         """
-        self._looking_since = looking_since
+        self._looking_since, self._queued_since = looking_since, queued_since
+        return self.execute(context)
+
+    def order_again(self, context: Context, event: Any) -> dict[str, Any]:
+        """Order where a place in the account seems to have come free.
+
+        :param context: Airflow's context.
+        :param event: the trigger's payload.
+        """
+        with self._explained():
+            word, self._queued_since = read_place(event)
+            if word == TIMEOUT:
+                raise self._no_place()
         return self.execute(context)
 
     def execute_complete(self, context: Context, event: Any, end_time: float | None = None) -> dict[str, Any]:
@@ -148,17 +148,6 @@ class OrdersOnce(BaseOperator):
             # `dag.test()` drops what was deferred with.
             end_time = end_time or (record.since if record is not None else time.time()) + self.timeout
             return self._conclude(hook, wiro_task_id, time.time() if word == TIMEOUT else end_time)
-
-    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Resume after the wait; where Airflow's own limit of the deferral ended it, look at the task once more."""
-        try:
-            return super().resume_execution(next_method, next_kwargs, context)
-        except TaskDeferralTimeout:
-            self.log.warning("No trigger has told the end of the wait in time: looking at Wiro.")
-            return self.execute(context)
-        except TaskDeferralError:
-            self.log.error("The trigger failed. A retry, or a clear, goes on with what is ordered: paid once.")
-            raise
 
     def on_kill(self) -> None:
         """Stop the remote task where a worker waits for it.
@@ -183,7 +172,7 @@ class OrdersOnce(BaseOperator):
         )
 
     def _attempt(self, context: Context, hook: WiroHook, inputs: dict[str, Any]) -> Attempt:
-        from airflow_provider_wiro.operators._state import place_of
+        from airflow_provider_wiro.operators._state import earliest, place_of
 
         ti, place = context["ti"], place_of(context)
         return Attempt(
@@ -193,7 +182,7 @@ class OrdersOnce(BaseOperator):
             try_number=ti.try_number,
             max_tries=ti.max_tries,
             retries=self.retries or 0,
-            run_started=_earliest(context["dag_run"]),
+            run_started=earliest(context),
             looking_since=self._looking_since or time.time(),
             marked=find_model(self.model) is not None and "seed" not in inputs,
             mapped=place.map_index >= 0,
@@ -201,21 +190,6 @@ class OrdersOnce(BaseOperator):
             settle=self.settle,
             on_unknown=self.on_unknown,
             on_clear=self.on_clear,
-        )
-
-    def _wait_until(self, moment: float, looking_since: float) -> None:
-        """Wait in the triggerer, or here where it is soon or a worker is to wait."""
-        seconds = moment - time.time()
-        if not self.deferrable or seconds < _SHORT:
-            time.sleep(max(0.0, seconds))
-            return
-        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
-
-        self.defer(
-            trigger=DateTimeTrigger(moment=pendulum.from_timestamp(moment)),
-            method_name="look_again",
-            kwargs={"looking_since": looking_since},
-            timeout=timedelta(seconds=seconds + _BACKSTOP),
         )
 
     def _ordered(self, context: Context, hook: WiroHook, standing: Standing) -> dict[str, Any]:
@@ -246,21 +220,6 @@ class OrdersOnce(BaseOperator):
         self.log.info("%s has the order as Wiro task %s: %s", self.model, wiro_task_id, url)
         context["ti"].xcom_push(key=CLAIM_KEY, value=wiro_task_id)
         context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=url)
-
-    def _defer(self, wiro_task_id: str, end_time: float) -> NoReturn:
-        self.defer(
-            trigger=WiroTaskTrigger(
-                wiro_conn_id=self.wiro_conn_id,
-                wiro_task_id=wiro_task_id,
-                poll_interval=self.poll_interval,
-                end_time=end_time,
-                cancel_on_kill=self.cancel_on_kill,
-            ),
-            method_name="execute_complete",
-            kwargs={"end_time": end_time},
-            # The trigger owns the deadline; this is for a night without any triggerer.
-            timeout=timedelta(seconds=max(0.0, end_time - time.time()) + _BACKSTOP),
-        )
 
     def _conclude(self, hook: WiroHook, wiro_task_id: str, end_time: float) -> dict[str, Any]:
         """Deliver a task that succeeded, wait on for one that runs and has time left, raise for any other."""
@@ -325,59 +284,3 @@ class OrdersOnce(BaseOperator):
             retryable=True,
             advice="It is not billed. A longer `timeout` gives it more time.",
         )
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Let every failure say what a retry and a clear will do; one that no retry can mend is not retried."""
-        try:
-            yield
-        except WiroError as error:
-            outlook = self._outlook(error)
-            error.advice = f"{error.advice} {outlook}".strip()
-            if error.retryable:
-                raise
-            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
-        except (Exception, AirflowTaskTimeout) as error:
-            if not isinstance(error, (AirflowFailException, AirflowSkipException)):
-                self.log.error("%s", self._outlook(error))
-            raise
-
-    def _outlook(self, error: BaseException) -> str:
-        record = self._submission.record if self._submission is not None else None
-        final_cancel = isinstance(error, WiroTaskCancelledError) and not error.retryable
-        nothing_yet = isinstance(error, WiroConfigurationError) and record is None
-        if final_cancel or nothing_yet or isinstance(error, (WiroOrderError, WiroRunUnknownError, WiroStoreError)):
-            return ""  # their own words tell
-        retryable = not isinstance(error, WiroError) or error.retryable
-        next_start = "A retry, or a clear," if retryable else "Airflow does not retry this. A clear"
-        wiro_task_id = record.wiro_task_id if record is not None else getattr(error, "wiro_task_id", None)
-        if wiro_task_id is None and (record is None or not record.unfinished):
-            return f"Nothing is ordered. {next_start} orders."
-        if wiro_task_id is None:
-            return f"A Run may have been sent. {next_start} looks for it at Wiro before it sends anything."
-        stopped = isinstance(error, WiroTaskTimeoutError) and "was stopped" in error.message
-        if stopped or isinstance(error, (WiroTaskFailedError, WiroTaskCancelledError)):
-            if retryable and record is not None and record.failures + 1 >= MAX_FAILURES:
-                return "It was not the first one: a retry says so, and a clear orders anew."
-            return f"{next_start} orders anew."
-        again = "" if self.on_clear == "reattach" else " (a clear orders a new video: on_clear='resubmit')"
-        return f"{next_start} goes on with Wiro task {wiro_task_id} and pays for nothing more{again}."
-
-    def _open_destination(self) -> None:
-        """Find out before anything is paid whether there is such a store."""
-        from airflow_provider_wiro.outputs import open_folder
-
-        check_destination(self.destination)
-        open_folder(self.destination)
-
-    def _hook(self) -> WiroHook:
-        from airflow_provider_wiro.hooks.wiro import WiroHook
-
-        return WiroHook(self.wiro_conn_id)
-
-
-def _earliest(dag_run: Any) -> float:
-    """Return the unix time before which nothing of a Dag run can have been ordered."""
-    # A clear moves `start_date`.
-    started = None if dag_run.clear_number else dag_run.start_date
-    return float((started or dag_run.run_after).timestamp())

@@ -37,10 +37,7 @@ class TaskStateStore:
 
         :raises WiroStoreError: the store does not answer.
         """
-        try:
-            return self._store.get(STORE_KEY)
-        except Exception as error:
-            raise WiroStoreError(f"The record of this order cannot be read ({_words(error)}).") from error
+        return self.read(STORE_KEY)
 
     def set(self, value: Mapping[str, Any]) -> None:
         """Write the record; it is durable when this returns.
@@ -48,8 +45,29 @@ class TaskStateStore:
         :raises WiroSupersededError: another try has taken over.
         :raises WiroStoreError: the store does not answer.
         """
+        self.write(STORE_KEY, value)
+
+    def read(self, key: str) -> Any:
+        """Return the value of a key, or ``None``.
+
+        :param key: the key.
+        :raises WiroStoreError: the store does not answer.
+        """
         try:
-            self._store.set(STORE_KEY, dict(value), retention=NEVER_EXPIRE)
+            return self._store.get(key)
+        except Exception as error:
+            raise WiroStoreError(f"The record of this order cannot be read ({_words(error)}).") from error
+
+    def write(self, key: str, value: Mapping[str, Any]) -> None:
+        """Write a value; it is durable when this returns.
+
+        :param key: the key.
+        :param value: a JSON object.
+        :raises WiroSupersededError: another try has taken over.
+        :raises WiroStoreError: the store does not answer.
+        """
+        try:
+            self._store.set(key, dict(value), retention=NEVER_EXPIRE)
         except Exception as error:
             if _status(error) in _SUPERSEDED:
                 raise WiroSupersededError(
@@ -62,6 +80,14 @@ def place_of(context: Context) -> Place:
     """Return which task instance this is."""
     ti = context["ti"]
     return Place(ti.dag_id, ti.run_id, ti.task_id, -1 if ti.map_index is None else ti.map_index)
+
+
+def earliest(context: Context) -> float:
+    """Return the unix time before which nothing of this Dag run can have been ordered."""
+    dag_run: Any = context["dag_run"]
+    # A clear moves `start_date`.
+    started = None if dag_run.clear_number else dag_run.start_date
+    return float((started or dag_run.run_after).timestamp())
 
 
 def claimed_by_siblings(context: Context) -> frozenset[str]:

@@ -45,8 +45,12 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
     :param wait_for_completion: wait until the run has ended; default False: submit only.
     :param deferrable: wait in the triggerer and not on a worker; default True, or what the environment variable
         ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` says.
-    :param poll_interval: seconds (or a timedelta) between two looks at the task; default 15.
-    :param timeout: seconds (or a timedelta) from the submission until the waiting ends; default 3600.
+    :param poll_interval: seconds (or a timedelta) between two looks at the task while it may end at any moment;
+        default 15.
+    :param max_poll_interval: seconds (or a timedelta) between two looks in the triggerer while it is not expected to
+        end, going by the runs of its model that have been seen; default: four times `poll_interval`.
+    :param timeout: seconds (or a timedelta) from the submission until the waiting ends; default 3600. So long, too, an
+        order waits for a place while the account runs as many tasks as it may (code 96).
     :param destination: folder to fetch the outputs to, as for :class:`WiroFetchOutputsOperator`; needs
         ``wait_for_completion``. (templated)
     :param cancel_on_kill: whether the remote task is stopped when somebody ends this Airflow task; default True.
@@ -60,7 +64,8 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         A Run is sent again only after that.
     :raises WiroInputError: an input is not allowed; for literals when the Dag is parsed, for templates before any
         request.
-    :raises WiroAPIError: Wiro refused, and nothing was accepted.
+    :raises WiroAPIError: Wiro refused, and nothing was accepted; :class:`~.exceptions.WiroBusyError`: no place in the
+        account came free within `timeout`.
     :raises WiroConnectionError: no connection stood, and nothing was sent.
     :raises WiroStoreError: Airflow's task state store does not answer; without a record nothing is sent.
     :raises WiroRunUnknownError: Wiro does not tell for 15 minutes whether a Run was accepted; a retry looks again.
@@ -94,6 +99,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         wait_for_completion: bool = False,
         deferrable: bool = default_deferrable(),
         poll_interval: float | timedelta = 15.0,
+        max_poll_interval: float | timedelta | None = None,
         timeout: float | timedelta = 3600.0,
         destination: str | None = None,
         cancel_on_kill: bool = True,
@@ -111,6 +117,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
         self.poll_interval = _seconds(poll_interval)
+        self.max_poll_interval = None if max_poll_interval is None else _seconds(max_poll_interval)
         self.timeout = _seconds(timeout)
         self.destination = destination
         self.cancel_on_kill = cancel_on_kill
@@ -123,6 +130,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
             inputs=inputs,
             wait_for_completion=wait_for_completion,
             poll_interval=poll_interval,
+            max_poll_interval=1 if max_poll_interval is None else max_poll_interval,
             timeout=timeout,
             settle=settle,
             on_unknown=on_unknown,
@@ -144,7 +152,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         :param arguments: some or all of the operator's arguments.
         :raises WiroConfigurationError: one of them is not allowed.
         """
-        for name in ("poll_interval", "timeout", "settle"):
+        for name in ("poll_interval", "max_poll_interval", "timeout", "settle"):
             value = arguments.get(name, 1)
             if isinstance(value, (Later, timedelta)):
                 continue

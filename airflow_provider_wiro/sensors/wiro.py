@@ -60,7 +60,10 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
     :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
     :param deferrable: wait in the triggerer; default True, or what the environment variable
         ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` says.
-    :param poll_interval: seconds between two looks, another name for Airflow's ``poke_interval``; default 15.
+    :param poll_interval: seconds between two looks while the task may end at any moment, another name for Airflow's
+        ``poke_interval``; default 15.
+    :param max_poll_interval: seconds between two looks in the triggerer while it is not expected to end, going by the
+        runs of its model that have been seen; default: four times `poll_interval`.
     :param timeout: seconds from the sensor's start; default: Airflow's ``[sensors] default_timeout``. As for every
         sensor, a time-out is not retried.
     :param cancel_on_kill: whether the remote task is stopped when somebody ends this Airflow task; default True.
@@ -80,6 +83,7 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
         wiro_conn_id: str = "wiro_default",
         deferrable: bool = default_deferrable(),
         poll_interval: float = 15.0,
+        max_poll_interval: float | None = None,
         cancel_on_kill: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -87,13 +91,13 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
         self.task = task
         self.wiro_conn_id = wiro_conn_id
         self.deferrable = deferrable
+        self.max_poll_interval = max_poll_interval
         self.cancel_on_kill = cancel_on_kill
         self._wait: Wait | None = None
         self._stop_on_kill: StopOnKill | None = None
-        if self.poke_interval <= 0:
-            raise WiroConfigurationError(
-                f"poll_interval is {self.poke_interval!r}, allowed: a number of seconds above 0."
-            )
+        for name, value in (("poll_interval", self.poke_interval), ("max_poll_interval", max_poll_interval)):
+            if value is not None and value <= 0:
+                raise WiroConfigurationError(f"{name} is {value!r}, allowed: a number of seconds above 0.")
         if is_settled(task):
             read_reference(task)
 
@@ -180,6 +184,7 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
                 poll_interval=self.poke_interval,
                 end_time=end_time,
                 cancel_on_kill=self.cancel_on_kill,
+                max_poll_interval=self.max_poll_interval,
             ),
             method_name="execute_complete",
             kwargs={"end_time": end_time},

@@ -118,7 +118,13 @@ class Place:
 
 
 def logical_key(
-    place: Place, base_url: str, model: str, inputs: Mapping[str, Any], files: Mapping[str, Any] | None = None
+    place: Place,
+    base_url: str,
+    model: str,
+    inputs: Mapping[str, Any],
+    files: Mapping[str, Any] | None = None,
+    *,
+    twin: int | None = None,
 ) -> str:
     """Return what makes two tries the same order.
 
@@ -129,12 +135,15 @@ def logical_key(
     :param model: ``owner/name``.
     :param inputs: the inputs as they are sent.
     :param files: input name and path of the files that go along.
+    :param twin: in a batch, how many equal orders come before this one; so it does not matter where in the batch an
+        order stands.
     :return: 64 hexadecimal digits.
     """
     sent = {name: value for name, value in inputs.items() if name != _CALLBACK}
     sent = {name: value if isinstance(value, (dict, list)) else str(value) for name, value in sent.items()}
     sent |= {f"file {name}": str(path) for name, path in (files or {}).items()}
     parts = [place.dag_id, place.run_id, place.task_id, place.map_index, base_url, model.lower(), sent]
+    parts += [] if twin is None else [twin]
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
 
 

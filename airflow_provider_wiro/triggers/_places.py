@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Any
 
 # Seconds in which one that was let go is expected to have ordered: Airflow must find a worker for it.
 _ON_THE_WAY = 30.0
@@ -24,7 +25,8 @@ class Turn:
     since: float
     """Unix time at which it was first refused: first come, first served."""
     wanted: int
-    grants: asyncio.Queue[int | BaseException] = field(default_factory=asyncio.Queue)
+    grants: asyncio.Queue[Any]
+    """Gets how many places came free, or what keeps anybody from knowing."""
 
 
 class Places:

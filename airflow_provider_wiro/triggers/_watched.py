@@ -7,6 +7,7 @@ import math
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from airflow_provider_wiro.api.tasks import QUEUED_STATUSES, Outcome, WiroTask
 from airflow_provider_wiro.exceptions import WiroBusyError, WiroConnectionError, WiroError
@@ -42,7 +43,8 @@ class Mailbox:
     """Seconds between two looks where a task may end at any moment."""
     longest: float
     """Seconds between two looks where it is not expected to."""
-    looks: asyncio.Queue[tuple[str, Look] | BaseException] = field(default_factory=asyncio.Queue)
+    looks: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
+    """Gets pairs of id and look, or what ends the watcher."""
 
 
 @dataclass(eq=False)

@@ -107,19 +107,22 @@ class TaskWatcher:
             self._changed.set()
 
     @contextmanager
-    def take_turns(self, since: float, wanted: int, limit: int | None, came_back: bool) -> Iterator[Turn]:
-        """Wait for places in the account: how many came free is in the turn's grants.
+    def take_turns(
+        self, grants: asyncio.Queue[Any], since: float, wanted: int, limit: int | None, came_back: bool
+    ) -> Iterator[None]:
+        """Wait for places in the account.
 
+        :param grants: gets how many came free.
         :param since: unix time of the first refusal: first come, first served.
         :param wanted: how many places.
         :param limit: how many tasks the account may run, where its refusal said so.
         :param came_back: whether it had been let go before, and was refused again.
         """
-        turn = Turn(since, wanted)
+        turn = Turn(since, wanted, grants)
         self._places.join(turn, limit, came_back, time.monotonic())
         self._start()
         try:
-            yield turn
+            yield
         finally:
             self._places.leave(turn)
             self._changed.set()

@@ -155,9 +155,10 @@ class WiroPlaceTrigger(BaseTrigger):
     async def _wait(self) -> str:
         from airflow_provider_wiro.triggers.watcher import next_of, watcher_of
 
-        with watcher_of(self.wiro_conn_id).take_turns(self.since, 1, self.limit, self.came_back) as turn:
+        grants: asyncio.Queue[Any] = asyncio.Queue()
+        with watcher_of(self.wiro_conn_id).take_turns(grants, self.since, 1, self.limit, self.came_back):
             try:
-                granted = await next_of(turn.grants, self.end_time)
+                granted = await next_of(grants, self.end_time)
             except WiroError as error:
                 self.log.error("The account's tasks cannot be watched: %s", error)
                 return REFUSED

@@ -1,0 +1,157 @@
+"""Waiting without a worker, for a task and for a place in the account, and what the operators share besides."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import pendulum
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import (
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+    TaskDeferralError,
+    TaskDeferralTimeout,
+)
+
+from airflow_provider_wiro.exceptions import ACCOUNT_IS_FULL, WiroBusyError, WiroError
+from airflow_provider_wiro.operators._outlook import outlook
+from airflow_provider_wiro.parsing import check_destination
+from airflow_provider_wiro.triggers.wiro import WiroPlaceTrigger, WiroTaskTrigger
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_provider_wiro.hooks.wiro import WiroHook
+    from airflow_provider_wiro.submission.driver import Submission
+
+BACKSTOP = 300.0
+"""Seconds by which Airflow's own limit of a deferral comes after ours."""
+_SHORT = 10.0  # seconds; deferring for less may make Airflow 3.3 run the try twice
+
+
+class WaitsElsewhere(BaseOperator):
+    """The part of the ordering operators that waits, in the triggerer or on the worker."""
+
+    wiro_conn_id: str
+    deferrable: bool
+    poll_interval: float
+    max_poll_interval: float | None
+    timeout: float
+    destination: str | None
+    cancel_on_kill: bool
+    on_clear: str
+    _queued_since = 0.0
+    _submission: Submission | None = None
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Resume after the wait; where Airflow's own limit of the deferral ended it, look at the task once more."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except TaskDeferralTimeout:
+            self.log.warning("No trigger has told the end of the wait in time: looking at Wiro.")
+            return self.execute(context)
+        except TaskDeferralError:
+            self.log.error("The trigger failed. A retry, or a clear, goes on with what is ordered: paid once.")
+            raise
+
+    def _wait_for_a_place(self, refusal: WiroBusyError, looking_since: float) -> None:
+        """Wait until the account, or the request rate, may admit the order: no retry is used up."""
+        came_back = self._queued_since > 0
+        self._queued_since = self._queued_since or time.time()
+        end_time = self._queued_since + self.timeout
+        if time.time() >= end_time:
+            raise self._no_place() from refusal
+        if not came_back:
+            self.log.info("Nothing is ordered yet, waiting: %s", refusal.message)
+        elif refusal.code == ACCOUNT_IS_FULL:
+            self.log.info("The place is taken already, waiting for another one.")
+        if refusal.code != ACCOUNT_IS_FULL or not self.deferrable:
+            pause = refusal.retry_after or self.poll_interval * random.uniform(0.8, 1.2)
+            self._wait_until(min(time.time() + pause, end_time), looking_since)
+            return
+        self.defer(
+            trigger=WiroPlaceTrigger(
+                wiro_conn_id=self.wiro_conn_id,
+                since=self._queued_since,
+                limit=refusal.limit,
+                came_back=came_back,
+                end_time=end_time,
+            ),
+            method_name="order_again",
+            timeout=timedelta(seconds=end_time - time.time() + BACKSTOP),
+        )
+
+    def _no_place(self) -> WiroBusyError:
+        return WiroBusyError(
+            f"No place in the Wiro account came free within {self.timeout:g} s.",
+            code=ACCOUNT_IS_FULL,
+            advice="A longer `timeout` waits longer; a higher balance admits more tasks at once.",
+        )
+
+    def _wait_until(self, moment: float, looking_since: float) -> None:
+        """Wait in the triggerer, or here where it is soon or a worker is to wait."""
+        seconds = moment - time.time()
+        if not self.deferrable or seconds < _SHORT:
+            time.sleep(max(0.0, seconds))
+            return
+        from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+
+        self.defer(
+            trigger=DateTimeTrigger(moment=pendulum.from_timestamp(moment)),
+            method_name="look_again",
+            kwargs={"looking_since": looking_since, "queued_since": self._queued_since},
+            timeout=timedelta(seconds=seconds + BACKSTOP),
+        )
+
+    def _defer(self, wiro_task_id: str, end_time: float) -> NoReturn:
+        self.defer(
+            trigger=WiroTaskTrigger(
+                wiro_conn_id=self.wiro_conn_id,
+                wiro_task_id=wiro_task_id,
+                poll_interval=self.poll_interval,
+                end_time=end_time,
+                cancel_on_kill=self.cancel_on_kill,
+                max_poll_interval=self.max_poll_interval,
+            ),
+            method_name="execute_complete",
+            kwargs={"end_time": end_time},
+            # The trigger owns the deadline; this is for a night without any triggerer.
+            timeout=timedelta(seconds=max(0.0, end_time - time.time()) + BACKSTOP),
+        )
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Let every failure say what a retry and a clear will do; one that no retry can mend is not retried."""
+        try:
+            yield
+        except WiroError as error:
+            outlook = self._outlook(error)
+            error.advice = f"{error.advice} {outlook}".strip()
+            if error.retryable:
+                raise
+            raise AirflowFailException(f"{type(error).__name__}: {error}") from error
+        except (Exception, AirflowTaskTimeout) as error:
+            if not isinstance(error, (AirflowFailException, AirflowSkipException)):
+                self.log.error("%s", self._outlook(error))
+            raise
+
+    def _outlook(self, error: BaseException) -> str:
+        return outlook(self._submission.record if self._submission is not None else None, error, self.on_clear)
+
+    def _open_destination(self) -> None:
+        """Find out before anything is paid whether there is such a store."""
+        from airflow_provider_wiro.outputs import open_folder
+
+        check_destination(self.destination)
+        open_folder(self.destination)
+
+    def _hook(self) -> WiroHook:
+        from airflow_provider_wiro.hooks.wiro import WiroHook
+
+        return WiroHook(self.wiro_conn_id)
