@@ -19,7 +19,8 @@
     ├── WiroTaskError                the remote task exists and did not deliver
     │   ├── WiroTaskFailedError      the model failed; not billed
     │   ├── WiroTaskCancelledError   somebody cancelled or killed it; not billed
-    │   └── WiroTaskTimeoutError     it did not end within `timeout`
+    │   ├── WiroTaskTimeoutError     it did not end within `timeout`
+    │   └── WiroBatchError           too few videos of a batch succeeded
     └── WiroOutputError              the task succeeded, and its files cannot be had
 
 Every error carries ``code``, ``http_status`` and ``wiro_task_id`` where they are known, says in ``retryable`` whether
@@ -217,6 +218,12 @@ class WiroTaskCancelledError(WiroTaskError):
 
 class WiroTaskTimeoutError(WiroTaskError):
     """The task did not end within `timeout`."""
+
+
+class WiroBatchError(WiroTaskError):
+    """Fewer videos of a batch succeeded than `min_success_ratio` asks for."""
+
+    default_advice = "What was made is in the manifest. A retry, or a clear, makes only what is missing."
 
 
 class WiroOutputError(WiroError):

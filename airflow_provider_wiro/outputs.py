@@ -14,7 +14,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +92,25 @@ def fetch(
         path = folder / staged.name
         _publish(staged, path, task.wiro_task_id)
     return {**facts, "files": files, "manifest": _uri(path)}
+
+
+def write_lines(destination: str, name: str, lines: Iterable[Mapping[str, Any]]) -> str:
+    """Write a file of JSON lines, whole or not at all.
+
+    :param destination: the folder, as given to :func:`fetch`.
+    :param name: the file's name; what no file name should have in it is replaced.
+    :param lines: what each line says.
+    :return: its address.
+    :raises WiroOutputError: the folder cannot be written.
+    """
+    path = open_folder(destination) / f"{_safe(name, 200)}.jsonl"
+    with tempfile.TemporaryDirectory(prefix="wiro-") as staging:
+        staged = Path(staging) / "lines"
+        with staged.open("wb") as file:
+            for line in lines:
+                file.write(_json(line, indent=None))
+        _publish(staged, path, None)
+    return _uri(path)
 
 
 def _obtain(task: WiroTask, index: int, staged: Path, read_again: Callable[[], WiroTask]) -> dict[str, Any]:
@@ -179,7 +198,7 @@ def _check_answer(response: requests.Response, wiro_task_id: str) -> None:
         )
 
 
-def _publish(staged: Path, path: ObjectStoragePath, wiro_task_id: str) -> None:
+def _publish(staged: Path, path: ObjectStoragePath, wiro_task_id: str | None) -> None:
     """Make a finished local file appear under its final name, whole or not at all."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -223,9 +242,9 @@ def open_folder(destination: Any) -> ObjectStoragePath:
     return folder
 
 
-def _json(content: Any) -> bytes:
+def _json(content: Any, indent: int | None = 2) -> bytes:
     # Half of a surrogate pair has no UTF-8; escaped with a backslash, it is JSON all the same.
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=indent, ensure_ascii=False) + "\n"
     return text.encode(errors="backslashreplace")
 
 
@@ -245,8 +264,8 @@ def _name(wiro_task_id: str, index: int, output: WiroOutput, count: int) -> str:
     return f"{safe}{number}{suffix}"
 
 
-def _safe(wiro_task_id: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_-]", "_", wiro_task_id)[:80]
+def _safe(name: str, length: int = 80) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "_", name)[:length]
 
 
 def _uri(path: ObjectStoragePath) -> str:

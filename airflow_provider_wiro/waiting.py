@@ -221,6 +221,21 @@ def read_place(event: Any) -> tuple[str, float]:
     return str(word), float(since)
 
 
+def read_batch_event(event: Any) -> tuple[str, int, float, int | None]:
+    """Return word, free places, unix time of the refusal and limit of a batch trigger's event.
+
+    :param event: the event's payload.
+    :raises WiroConfigurationError: it is no event of :class:`~airflow_provider_wiro.triggers.batch.WiroBatchTrigger`.
+    """
+    payload = event if isinstance(event, Mapping) else {}
+    word, places = payload.get("status"), payload.get("places")
+    since, limit = payload.get("since"), payload.get("limit")
+    numbers = isinstance(places, int) and isinstance(since, (int, float)) and isinstance(limit, int | None)
+    if word not in (ENDED, PLACE, TIMEOUT, REFUSED) or not numbers:
+        raise WiroConfigurationError(f"The trigger's event {event!r} is not one of WiroBatchTrigger's.")
+    return str(word), int(payload["places"]), float(payload["since"]), limit
+
+
 def submitted(wiro_task_id: str, model: str, at: float) -> dict[str, Any]:
     """Return what a submitted task is known by in XCom.
 

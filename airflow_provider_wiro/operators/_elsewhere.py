@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,20 +19,28 @@ from airflow.sdk.exceptions import (
     TaskDeferralTimeout,
 )
 
-from airflow_provider_wiro.exceptions import ACCOUNT_IS_FULL, WiroBusyError, WiroError
+from airflow_provider_wiro.exceptions import ACCOUNT_IS_FULL, WiroBusyError, WiroConfigurationError, WiroError
 from airflow_provider_wiro.operators._outlook import outlook
-from airflow_provider_wiro.parsing import check_destination
+from airflow_provider_wiro.parsing import CheckedPartial, Later, check_destination, is_unresolved
+from airflow_provider_wiro.submission.decision import ON_CLEAR, ON_UNKNOWN
 from airflow_provider_wiro.triggers.wiro import WiroPlaceTrigger, WiroTaskTrigger
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from airflow.sdk.definitions.mappedoperator import OperatorPartial
 
     from airflow_provider_wiro.hooks.wiro import WiroHook
     from airflow_provider_wiro.submission.driver import Submission
 
 BACKSTOP = 300.0
 """Seconds by which Airflow's own limit of a deferral comes after ours."""
+_TEN_YEARS = 10 * 366 * 86400
 _SHORT = 10.0  # seconds; deferring for less may make Airflow 3.3 run the try twice
+
+
+def seconds(value: float | timedelta) -> float:
+    """Return a length of time in seconds."""
+    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 class WaitsElsewhere(BaseOperator):
@@ -45,9 +53,48 @@ class WaitsElsewhere(BaseOperator):
     timeout: float
     destination: str | None
     cancel_on_kill: bool
+    cancel_on_timeout: bool
+    on_unknown: str
     on_clear: str
+    settle: float
+    _killed = False
     _queued_since = 0.0
     _submission: Submission | None = None
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> OperatorPartial:
+        """Begin a mapped task whose literals are checked when the Dag is parsed."""
+        begun = super().partial(**kwargs)
+        begun._expand_called = True  # replaced, not forgotten
+        return CheckedPartial(operator_class=cls, kwargs=begun.kwargs, params=begun.params)
+
+    @staticmethod
+    def check_seconds(arguments: Mapping[str, Any]) -> None:
+        """Check the arguments that are lengths of time, as far as they are known.
+
+        :param arguments: some or all of the operator's arguments.
+        :raises WiroConfigurationError: one of them is not allowed.
+        """
+        for name in ("poll_interval", "max_poll_interval", "timeout", "settle"):
+            value = arguments.get(name)
+            if value is None or isinstance(value, (Later, timedelta)):
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _TEN_YEARS:
+                raise WiroConfigurationError(
+                    f"{name} is {value!r}, allowed: a number of seconds above 0, of ten years at most."
+                )
+
+    @staticmethod
+    def check_policies(on_unknown: Any, on_clear: Any) -> None:
+        """Check the two policies, as far as they are known.
+
+        :param on_unknown: the argument.
+        :param on_clear: the argument.
+        :raises WiroConfigurationError: one of them is not allowed.
+        """
+        for name, value, allowed in (("on_unknown", on_unknown, ON_UNKNOWN), ("on_clear", on_clear, ON_CLEAR)):
+            if not is_unresolved(value) and value not in allowed:
+                raise WiroConfigurationError(f"{name} is {value!r}, allowed: {', '.join(map(repr, allowed))}.")
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Resume after the wait; where Airflow's own limit of the deferral ended it, look at the task once more."""

@@ -15,7 +15,6 @@ from airflow_provider_wiro.api.seedance import find_model
 from airflow_provider_wiro.api.tasks import Outcome, WiroTask, ensure_succeeded
 from airflow_provider_wiro.exceptions import (
     WiroBusyError,
-    WiroConfigurationError,
     WiroError,
     WiroNotFoundError,
     WiroTaskCancelledError,
@@ -24,8 +23,7 @@ from airflow_provider_wiro.exceptions import (
 from airflow_provider_wiro.links import WiroTaskLink
 from airflow_provider_wiro.operators._elsewhere import WaitsElsewhere
 from airflow_provider_wiro.operators.fetch import fetch_to, fetched_before
-from airflow_provider_wiro.parsing import is_unresolved
-from airflow_provider_wiro.submission.decision import ON_CLEAR, ON_UNKNOWN, Attempt
+from airflow_provider_wiro.submission.decision import Attempt
 from airflow_provider_wiro.submission.record import logical_key
 from airflow_provider_wiro.waiting import (
     REFUSED,
@@ -55,28 +53,12 @@ class OrdersOnce(WaitsElsewhere):
     model: str
     files: Mapping[str, str] | None
     wait_for_completion: bool
-    settle: float
-    cancel_on_timeout: bool
-    on_unknown: str
     _looking_since = 0.0
     _stop_on_kill: StopOnKill | None = None
-    _killed = False
 
     def wire_inputs(self) -> dict[str, Any]:
         """Return the inputs as they are sent; every template is rendered by now."""
         raise NotImplementedError
-
-    @staticmethod
-    def check_policies(on_unknown: Any, on_clear: Any) -> None:
-        """Check the two policies, as far as they are known.
-
-        :param on_unknown: the argument.
-        :param on_clear: the argument.
-        :raises WiroConfigurationError: one of them is not allowed.
-        """
-        for name, value, allowed in (("on_unknown", on_unknown, ON_UNKNOWN), ("on_clear", on_clear, ON_CLEAR)):
-            if not is_unresolved(value) and value not in allowed:
-                raise WiroConfigurationError(f"{name} is {value!r}, allowed: {', '.join(map(repr, allowed))}.")
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Order, or go on with what an earlier try has ordered; wait if asked to."""

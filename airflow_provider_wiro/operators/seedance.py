@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, ClassVar
 
 from airflow_provider_wiro.api.seedance import DEFAULT_MODEL, MODELS, find_model, wire_inputs
-from airflow_provider_wiro.exceptions import WiroInputError
+from airflow_provider_wiro.exceptions import WiroConfigurationError, WiroInputError
+from airflow_provider_wiro.operators._elsewhere import seconds
+from airflow_provider_wiro.operators._many import OrdersMany
 from airflow_provider_wiro.operators.wiro import WiroRunOperator
-from airflow_provider_wiro.parsing import Later, is_unresolved
+from airflow_provider_wiro.parsing import Later, check_destination, is_unresolved
+from airflow_provider_wiro.templating import DataFromOtherTasks
+from airflow_provider_wiro.waiting import default_deferrable
 
 INPUTS = (
     "prompt",
@@ -25,6 +30,20 @@ INPUTS = (
     "generate_audio",
 )
 _DEFAULT_FPS = 24
+# Of what a video of a batch leaves out: as SeedanceRunOperator's.
+_DEFAULTS = {
+    "resolution": "480p",
+    "ratio": "16:9",
+    "duration": 5,
+    "fps": _DEFAULT_FPS,
+    "watermark": False,
+    "camera_fixed": False,
+}
+_MOST_FAULTS = 20
+_BATCH_DOC_MD = """\
+Makes many videos at [Wiro](https://wiro.ai) in one task. The XCom `return_value` holds the sums and the address of the
+manifest, a file with a line for each video.
+"""
 
 
 class SeedanceRunOperator(WiroRunOperator):
@@ -131,3 +150,147 @@ def _without_default_rate(model: str, inputs: dict[str, Any]) -> dict[str, Any]:
     if spec and not spec.frame_rates and str(inputs["fps"]) == str(_DEFAULT_FPS):
         inputs["fps"] = None
     return inputs
+
+
+class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
+    """Makes many videos in one task, for volumes where a task instance for each would be too dear.
+
+    Every video is an order of its own, made once whatever crashes, as by
+    :class:`~airflow_provider_wiro.operators.wiro.WiroRunOperator`; as many run at a time as the account admits. All
+    wait in one trigger. A video that fails stops no other, and a retry makes only what is missing. The files are those
+    of :class:`~airflow_provider_wiro.operators.wiro.WiroFetchOutputsOperator`; beside them is the manifest
+    ``batch-<run id>-<task id>.jsonl``, with a line of JSON for each video: ``index`` in `videos`, ``status``
+    (``succeeded`` or ``failed``), ``wiro_task_id``, ``model``, ``inputs``, ``submitted_at``, ``total_cost``,
+    ``elapsed_seconds``, ``files``, ``error``. It returns ``manifest`` (its address), ``videos``, ``succeeded``,
+    ``failed``, ``total_cost`` (US dollars, decimal string) and ``failures``, the first 20 of them with ``index`` and
+    ``error``; where the task fails, the same is the XCom ``batch``.
+
+    :param videos: a mapping for each video: inputs of :class:`SeedanceRunOperator` (``prompt``, ``resolution``, …) and
+        perhaps its ``model``; what is left out has the defaults given there. (templated)
+    :param destination: folder for the files, as for
+        :class:`~airflow_provider_wiro.operators.wiro.WiroFetchOutputsOperator`. (templated)
+    :param model: the model of the videos that name none; default ``ByteDance/text-to-video-seedance-v1``. (templated)
+    :param min_success_ratio: which share of the videos must succeed for the task to, from 0 to 1; default 1.
+    :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
+    :param deferrable: wait in the triggerer and not on a worker; default True, or what the environment variable
+        ``AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE`` says.
+    :param poll_interval: seconds (or a timedelta) between two looks while a video may end at any moment; default 15.
+    :param max_poll_interval: seconds (or a timedelta) between two looks while none is expected to end; default: four
+        times `poll_interval`.
+    :param timeout: seconds (or a timedelta) from a video's submission until the waiting for it ends; default 3600. So
+        long, too, the batch waits for a place in the account from the last one that it got.
+    :param cancel_on_kill: whether the remote tasks are stopped when somebody ends this Airflow task; default True.
+    :param cancel_on_timeout: whether a remote task is stopped when `timeout` has passed; default True.
+    :param on_unknown: as for :class:`~airflow_provider_wiro.operators.wiro.WiroRunOperator`; default ``fail``, here
+        only the video. (templated)
+    :param on_clear: as there; default ``reattach``. (templated)
+    :param settle: as there; default 60.
+    :raises WiroInputError: a video's inputs are not allowed; every fault is listed, and nothing is sent.
+    :raises WiroBatchError: too few videos succeeded; a retry makes what is missing.
+    :raises WiroStoreError: Airflow's task state store does not answer; nothing is sent after that.
+    :raises AirflowFailException: in place of any error that a retry cannot mend; its text begins with the error's name.
+    """
+
+    template_fields: Sequence[str] = ("videos", "destination", "model", "wiro_conn_id", "on_unknown", "on_clear")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"videos": "json"}
+    custom_operator_name = "Wiro batch"
+    ui_color = "#d9c7f7"
+
+    def __init__(
+        self,
+        *,
+        videos: Any,
+        destination: str,
+        model: str = DEFAULT_MODEL,
+        min_success_ratio: float = 1.0,
+        wiro_conn_id: str = "wiro_default",
+        deferrable: bool = default_deferrable(),
+        poll_interval: float | timedelta = 15.0,
+        max_poll_interval: float | timedelta | None = None,
+        timeout: float | timedelta = 3600.0,
+        cancel_on_kill: bool = True,
+        cancel_on_timeout: bool = True,
+        on_unknown: str = "fail",
+        on_clear: str = "reattach",
+        settle: float | timedelta = 60.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**{"doc_md": _BATCH_DOC_MD, **kwargs})
+        self.videos = videos
+        self.destination = destination
+        self.model = model
+        self.min_success_ratio = min_success_ratio
+        self.wiro_conn_id = wiro_conn_id
+        self.deferrable = deferrable
+        self.poll_interval = seconds(poll_interval)
+        self.max_poll_interval = None if max_poll_interval is None else seconds(max_poll_interval)
+        self.timeout = seconds(timeout)
+        self.cancel_on_kill = cancel_on_kill
+        self.cancel_on_timeout = cancel_on_timeout
+        self.on_unknown = on_unknown
+        self.on_clear = on_clear
+        self.settle = seconds(settle)
+        self.check_arguments(
+            videos=videos,
+            destination=destination,
+            model=model,
+            min_success_ratio=min_success_ratio,
+            poll_interval=poll_interval,
+            max_poll_interval=max_poll_interval,
+            timeout=timeout,
+            settle=settle,
+            on_unknown=on_unknown,
+            on_clear=on_clear,
+        )
+
+    @classmethod
+    def check_arguments(cls, **arguments: Any) -> None:
+        """Check the arguments that are known when the Dag is parsed.
+
+        :param arguments: some or all of the operator's arguments.
+        :raises WiroConfigurationError: one of them is not allowed.
+        """
+        cls.check_seconds(arguments)
+        cls.check_policies(arguments.get("on_unknown", "fail"), arguments.get("on_clear", "reattach"))
+        check_destination(arguments.get("destination"), needed="destination" in arguments)
+        ratio = arguments.get("min_success_ratio", 1.0)
+        is_number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
+        if not isinstance(ratio, Later) and not (is_number and 0 <= ratio <= 1):
+            raise WiroConfigurationError(f"min_success_ratio is {ratio!r}, allowed: a number from 0 to 1.")
+        videos = arguments.get("videos", Later())
+        if not is_unresolved(videos):
+            _wire_videos(videos, arguments.get("model", DEFAULT_MODEL), is_unresolved)
+
+    def wire_videos(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return model and inputs of every video, as they are sent; every template is rendered by now.
+
+        :raises WiroInputError: a video's inputs are not allowed; every fault is listed.
+        """
+        return _wire_videos(self.videos, self.model, lambda value: False)
+
+
+def _wire_videos(
+    videos: Any, default_model: Any, unresolved: Callable[[Any], bool]
+) -> list[tuple[str, dict[str, Any]]]:
+    if not isinstance(videos, Sequence) or isinstance(videos, (str, bytes)):
+        raise WiroConfigurationError(f"videos is {type(videos).__name__}, allowed: a list of mappings.")
+    wire: list[tuple[str, dict[str, Any]]] = []
+    faults: list[str] = []
+    for index, video in enumerate(videos):
+        if unresolved(video):
+            continue
+        if not isinstance(video, Mapping):
+            faults.append(f"videos[{index}] is {video!r}, allowed: a mapping of inputs")
+            continue
+        model = video.get("model") or default_model
+        inputs = {**_DEFAULTS, **{name: value for name, value in video.items() if name != "model"}}
+        if unresolved(model):
+            continue
+        try:
+            wire.append((str(model), dict(wire_inputs(model, _without_default_rate(model, inputs), unresolved))))
+        except WiroInputError as error:
+            faults += [f"videos[{index}]: {fault}" for fault in error.faults]
+    if faults:
+        more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
+        raise WiroInputError(str(default_model), [*faults[:_MOST_FAULTS], *more])
+    return wire

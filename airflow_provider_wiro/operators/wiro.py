@@ -5,21 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from airflow_provider_wiro.api.seedance import find_model, wire_inputs
 from airflow_provider_wiro.exceptions import WiroConfigurationError
 from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.operators._elsewhere import seconds
 from airflow_provider_wiro.operators._ordering import OrdersOnce
 from airflow_provider_wiro.operators.fetch import WiroFetchOutputsOperator
-from airflow_provider_wiro.parsing import CheckedPartial, Later, check_destination, is_unresolved
+from airflow_provider_wiro.parsing import Later, check_destination, is_unresolved
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.waiting import default_deferrable
 
-if TYPE_CHECKING:
-    from airflow.sdk.definitions.mappedoperator import OperatorPartial
-
-_TEN_YEARS = 10 * 366 * 86400
 _DOC_MD = """\
 Orders a run at [Wiro](https://wiro.ai). The button **Wiro task** under *Details* opens it there, also while it waits;
 the XCom `return_value` holds its id, and its cost and outputs where this task waits for its end.
@@ -116,21 +113,21 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         self.wiro_conn_id = wiro_conn_id
         self.wait_for_completion = wait_for_completion
         self.deferrable = deferrable
-        self.poll_interval = _seconds(poll_interval)
-        self.max_poll_interval = None if max_poll_interval is None else _seconds(max_poll_interval)
-        self.timeout = _seconds(timeout)
+        self.poll_interval = seconds(poll_interval)
+        self.max_poll_interval = None if max_poll_interval is None else seconds(max_poll_interval)
+        self.timeout = seconds(timeout)
         self.destination = destination
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.on_unknown = on_unknown
         self.on_clear = on_clear
-        self.settle = _seconds(settle)
+        self.settle = seconds(settle)
         self.check_arguments(
             model=model,
             inputs=inputs,
             wait_for_completion=wait_for_completion,
             poll_interval=poll_interval,
-            max_poll_interval=1 if max_poll_interval is None else max_poll_interval,
+            max_poll_interval=max_poll_interval,
             timeout=timeout,
             settle=settle,
             on_unknown=on_unknown,
@@ -139,27 +136,13 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         )
 
     @classmethod
-    def partial(cls, **kwargs: Any) -> OperatorPartial:
-        """Begin a mapped task whose literals are checked when the Dag is parsed."""
-        begun = super().partial(**kwargs)
-        begun._expand_called = True  # replaced, not forgotten
-        return CheckedPartial(operator_class=cls, kwargs=begun.kwargs, params=begun.params)
-
-    @classmethod
     def check_arguments(cls, **arguments: Any) -> None:
         """Check the arguments that are known when the Dag is parsed.
 
         :param arguments: some or all of the operator's arguments.
         :raises WiroConfigurationError: one of them is not allowed.
         """
-        for name in ("poll_interval", "max_poll_interval", "timeout", "settle"):
-            value = arguments.get(name, 1)
-            if isinstance(value, (Later, timedelta)):
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _TEN_YEARS:
-                raise WiroConfigurationError(
-                    f"{name} is {value!r}, allowed: a number of seconds above 0, of ten years at most."
-                )
+        cls.check_seconds(arguments)
         if arguments.get("destination") is not None and not arguments.get("wait_for_completion"):
             raise WiroConfigurationError(
                 "destination is given without wait_for_completion=True, and only an ended task has files.",
@@ -194,10 +177,6 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         if not isinstance(self.inputs, Mapping):
             raise WiroConfigurationError(f"inputs is {self.inputs!r}, allowed: a mapping of input names and values.")
         return {name: _wire_form(value) for name, value in self.inputs.items() if value is not None}
-
-
-def _seconds(value: float | timedelta) -> float:
-    return value.total_seconds() if isinstance(value, timedelta) else value
 
 
 def _wire_form(value: Any) -> Any:

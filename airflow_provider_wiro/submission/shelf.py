@@ -56,9 +56,12 @@ class Shelf:
         self._changes = [0] * len(self._values)
         self._written = list(self._changes)
 
-    def keys(self) -> list[str]:
-        """Return the logical keys of all orders that are known."""
-        return list(self._place)
+    def records(self) -> dict[str, Record]:
+        """Return the records of all orders that are known, by their logical keys.
+
+        :raises ValueError: one of them cannot be read.
+        """
+        return {key: Record.from_json(self.record(key)) for key in self._place}
 
     def add(self, records: Iterable[Record]) -> None:
         """Store the first records of orders, in as few writes as hold them.

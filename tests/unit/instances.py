@@ -21,7 +21,6 @@ from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType, TaskDeferred
 from airflow.sdk.execution_time.comms import ErrorResponse
 
 from airflow_provider_wiro.emulator import LocalWiro
-from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
 
 
 class StateStore:
@@ -132,12 +131,11 @@ def event_of(deferred: TaskDeferred) -> Any:
     if isinstance(trigger, DateTimeTrigger):
         time.sleep(max(0.0, trigger.moment.timestamp() - time.time()))
         return None
-    assert isinstance(trigger, WiroTaskTrigger)
     path, arguments = trigger.serialize()
-    assert path.endswith("WiroTaskTrigger")
+    assert path == f"{type(trigger).__module__}.{type(trigger).__qualname__}"
 
     async def first() -> Any:
-        async for event in WiroTaskTrigger(**{**arguments, "grace": 0.0}).run():
+        async for event in type(trigger)(**{**arguments, "grace": 0.0}).run():
             return event.payload
 
     return asyncio.run(first())
