@@ -61,5 +61,5 @@ lock:
 	rm -r build/lock
 
 clean:
-	rm -rf $(VENV) .demo .chaos build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
+	rm -rf $(VENV) .demo .bench .chaos build dist .mypy_cache .pytest_cache .ruff_cache *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

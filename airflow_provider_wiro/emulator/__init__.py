@@ -32,9 +32,10 @@ prompt and seed in the picture. It shares no code with the rest of the package, 
 
 **The ledger** (:meth:`LocalWiro.ledger`, ``GET /ledger``) tells what really happened:
 
-* ``runs``: every accepted run, oldest first: ``taskid``, ``model``, ``parameters``, ``created`` (unix
-  seconds, by the right clock), ``status``, ``pexit``, ``billed`` (a boolean), ``cost`` (USD, ``"0.00"`` if not
-  billed), ``stopped_by_request`` (Cancel or Kill ended it) and ``foreign`` (somebody else's);
+* ``runs``: every accepted run, oldest first: ``taskid``, ``model``, ``parameters``, ``created`` and
+  ``ended`` (unix seconds, by the right clock; ``ended`` is ``None`` while it lives), ``status``, ``pexit``,
+  ``billed`` (a boolean), ``cost`` (USD, ``"0.00"`` if not billed), ``stopped_by_request`` (Cancel or Kill ended
+  it) and ``foreign`` (somebody else's);
 * ``billed_total`` and ``balance`` in USD, as strings;
 * ``calls`` by endpoint (``"Run"``, ``"Task/Detail"``, ...; ``"elsewhere"`` is where redirects lead) and
   ``refusals`` by code, as strings;

@@ -123,6 +123,11 @@ class Task:
         reached = self.created + (offset + delay) / self.speed
         return reached if reached <= until else None
 
+    def ended(self, now: float) -> float | None:
+        """Return when the task ended (unix seconds), None while it lives."""
+        status = self.status(now)
+        return self.time_of(status, now) if status in TERMINAL else None
+
     def elapsed(self, now: float) -> float:
         """Return for how many Wiro seconds the model has been running, or ran."""
         start = self.time_of("task_start", now)
@@ -330,6 +335,7 @@ class Account:
                     "model": task.model.slug,
                     "parameters": dict(task.parameters),
                     "created": round(task.created, 3),
+                    "ended": None if (end := task.ended(now)) is None else round(end, 3),
                     "status": task.status(now),
                     "pexit": task.pexit(now),
                     "billed": task.billed,

@@ -65,6 +65,22 @@ def test_a_task_passes_through_every_status_in_order() -> None:
     assert account.billed_total == Decimal("0.10")
 
 
+def test_the_ledger_tells_when_each_run_ended() -> None:
+    account, clock = open_account()
+    begun = clock.now
+    film = Film(b"film", begun)
+    task = account.accept(SEEDANCE, {"prompt": "A kite [wiro:slow=40]"}, lambda _: film)
+    account.accept(SEEDANCE, {"prompt": "A kite [wiro:hang]"})
+    stopped = account.accept(SEEDANCE, {"prompt": "A kite"}, lambda _: film)
+    clock.now += 1
+    account.settle()
+    account.cancel(stopped)
+    assert [run["ended"] for run in account.ledger({})["runs"]] == [None, None, begun + 1]
+    clock.now += 1000
+    assert task.status(clock.now) == "task_postprocess_end"
+    assert [run["ended"] for run in account.ledger({})["runs"]] == [begun + 40, None, begun + 1]
+
+
 def test_a_task_waits_in_task_output_for_its_drawing_and_then_goes_on_at_its_pace() -> None:
     film = Film()
     account, clock = open_account()
