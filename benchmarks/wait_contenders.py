@@ -123,7 +123,7 @@ CONTENDERS = (
         _ours,
         ("airflow_provider_wiro.triggers.wiro", "airflow_provider_wiro.hooks.wiro"),
     ),
-    Contender(NAIVE, "aiohttp", "written by hand", _WIRO, _naive, ("wait_naive", "aiohttp")),
+    Contender(NAIVE, "aiohttp", "by hand, with aiohttp", _WIRO, _naive, ("wait_naive", "aiohttp")),
     Contender(
         "http-event",
         "apache-airflow-providers-http",

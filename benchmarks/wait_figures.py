@@ -95,8 +95,8 @@ def row_of(samples: Sequence[Sample], naive_cpu: float | None, **about: Any) -> 
     )
 
 
-def _shown(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _shown(value: float | None, digits: int = 2) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -109,7 +109,7 @@ def table(rows: Sequence[Row]) -> str:
     for row in rows:
         name = f"{row.name}: {row.says}{', among faults' if row.faults else ''}"
         lines.append(
-            f"| {row.jobs} | {name} | {row.version} | {row.cpu:.2f} | {_shown(row.of_naive)} | {row.memory:.1f} "
+            f"| {row.jobs} | {name} | {row.version} | {row.cpu:.2f} | {_shown(row.of_naive, 3)} | {row.memory:.1f} "
             f"| {row.requests_per_job:.2f} | {row.connections:.0f} | {_shown(row.lag_median)} | {_shown(row.lag_p99)} "
             f"| {_shown(row.lag_max)} | {row.stall * 1000:.0f} | {row.early} | {row.missing} |"
         )

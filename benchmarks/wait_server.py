@@ -105,6 +105,8 @@ class Api:
         return 200, wait_answers.wiro_envelope(entries, len(jobs))
 
     def _let_others_come(self, at: float) -> None:
+        if not self._jobs:
+            return
         wanted = int(at * self._conditions.others_per_second)
         for newcomer in range(len(self._jobs) - self._conditions.jobs - self._conditions.others, wanted):
             came = newcomer / self._conditions.others_per_second
