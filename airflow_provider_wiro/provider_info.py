@@ -28,7 +28,12 @@ PROVIDER_INFO: dict[str, Any] = {
         }
     ],
     "sensors": [{"integration-name": "Wiro AI", "python-modules": ["airflow_provider_wiro.sensors.wiro"]}],
-    "triggers": [{"integration-name": "Wiro AI", "python-modules": ["airflow_provider_wiro.triggers.wiro"]}],
+    "triggers": [
+        {
+            "integration-name": "Wiro AI",
+            "python-modules": ["airflow_provider_wiro.triggers.batch", "airflow_provider_wiro.triggers.wiro"],
+        }
+    ],
     "extra-links": ["airflow_provider_wiro.links.WiroTaskLink"],
     "task-decorators": [{"name": "seedance", "class-name": "airflow_provider_wiro.decorators.seedance.seedance_task"}],
     "connection-types": [

@@ -19,10 +19,21 @@ from airflow.sdk.exceptions import (
     TaskDeferralTimeout,
 )
 
-from airflow_provider_wiro.exceptions import ACCOUNT_IS_FULL, WiroBusyError, WiroConfigurationError, WiroError
-from airflow_provider_wiro.operators._outlook import outlook
+from airflow_provider_wiro.exceptions import (
+    ACCOUNT_IS_FULL,
+    WiroBusyError,
+    WiroConfigurationError,
+    WiroError,
+    WiroOrderError,
+    WiroRunUnknownError,
+    WiroStoreError,
+    WiroTaskCancelledError,
+    WiroTaskFailedError,
+    WiroTaskTimeoutError,
+)
 from airflow_provider_wiro.parsing import CheckedPartial, Later, check_destination, is_unresolved
-from airflow_provider_wiro.submission.decision import ON_CLEAR, ON_UNKNOWN
+from airflow_provider_wiro.submission.decision import MAX_FAILURES, ON_CLEAR, ON_UNKNOWN
+from airflow_provider_wiro.submission.record import Record
 from airflow_provider_wiro.triggers.wiro import WiroPlaceTrigger, WiroTaskTrigger
 
 if TYPE_CHECKING:
@@ -76,8 +87,8 @@ class WaitsElsewhere(BaseOperator):
         :raises WiroConfigurationError: one of them is not allowed.
         """
         for name in ("poll_interval", "max_poll_interval", "timeout", "settle"):
-            value = arguments.get(name)
-            if value is None or isinstance(value, (Later, timedelta)):
+            value = arguments.get(name, Later())
+            if (value is None and name == "max_poll_interval") or isinstance(value, (Later, timedelta)):
                 continue
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= _TEN_YEARS:
                 raise WiroConfigurationError(
@@ -113,7 +124,7 @@ class WaitsElsewhere(BaseOperator):
         self._queued_since = self._queued_since or time.time()
         end_time = self._queued_since + self.timeout
         if time.time() >= end_time:
-            raise self._no_place() from refusal
+            raise self._no_place() if refusal.code == ACCOUNT_IS_FULL else refusal
         if not came_back:
             self.log.info("Nothing is ordered yet, waiting: %s", refusal.message)
         elif refusal.code == ACCOUNT_IS_FULL:
@@ -202,3 +213,30 @@ class WaitsElsewhere(BaseOperator):
         from airflow_provider_wiro.hooks.wiro import WiroHook
 
         return WiroHook(self.wiro_conn_id)
+
+
+def outlook(record: Record | None, error: BaseException, on_clear: str) -> str:
+    """Return what comes next for an order; nothing where the error's own words tell.
+
+    :param record: what is remembered of the order.
+    :param error: what ended the try.
+    :param on_clear: the operator's argument.
+    """
+    final_cancel = isinstance(error, WiroTaskCancelledError) and not error.retryable
+    nothing_yet = isinstance(error, WiroConfigurationError) and record is None
+    if final_cancel or nothing_yet or isinstance(error, (WiroOrderError, WiroRunUnknownError, WiroStoreError)):
+        return ""
+    retryable = not isinstance(error, WiroError) or error.retryable
+    next_start = "A retry, or a clear," if retryable else "Airflow does not retry this. A clear"
+    wiro_task_id = record.wiro_task_id if record is not None else getattr(error, "wiro_task_id", None)
+    if wiro_task_id is None and (record is None or not record.unfinished):
+        return f"Nothing is ordered. {next_start} orders."
+    if wiro_task_id is None:
+        return f"A Run may have been sent. {next_start} looks for it at Wiro before it sends anything."
+    stopped = isinstance(error, WiroTaskTimeoutError) and "was stopped" in error.message
+    if stopped or isinstance(error, (WiroTaskFailedError, WiroTaskCancelledError)):
+        if retryable and record is not None and record.failures + 1 >= MAX_FAILURES:
+            return "It was not the first one: a retry says so, and a clear orders anew."
+        return f"{next_start} orders anew."
+    again = "" if on_clear == "reattach" else " (a clear orders a new video: on_clear='resubmit')"
+    return f"{next_start} goes on with Wiro task {wiro_task_id} and pays for nothing more{again}."

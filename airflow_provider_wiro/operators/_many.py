@@ -23,7 +23,6 @@ from airflow_provider_wiro.operators._elsewhere import BACKSTOP, WaitsElsewhere
 from airflow_provider_wiro.operators.fetch import fetch_to, fetched_before
 from airflow_provider_wiro.submission.decision import Attempt
 from airflow_provider_wiro.submission.record import Record, logical_key
-from airflow_provider_wiro.triggers.batch import WiroBatchTrigger
 from airflow_provider_wiro.waiting import PLACE, read_batch_event
 
 if TYPE_CHECKING:
@@ -168,6 +167,8 @@ class OrdersMany(WaitsElsewhere):
 
     def _wait(self, batch: Batch, queue: _Queue) -> int | None:
         """Wait in the triggerer, or here; return how many orders may be sent then."""
+        from airflow_provider_wiro.triggers.batch import WiroBatchTrigger
+
         running, queued = batch.running(), len(batch.queued())
         now = time.time()
         moments = [moment for moment in (batch.next_moment(), queue.since + self.timeout if queued else None) if moment]

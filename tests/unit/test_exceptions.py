@@ -13,6 +13,7 @@ from airflow_provider_wiro.exceptions import (
     WiroAuthenticationError,
     WiroBadRequestError,
     WiroBalanceError,
+    WiroBatchError,
     WiroBusyError,
     WiroConfigurationError,
     WiroConnectionError,
@@ -51,6 +52,7 @@ TREE = [
     (WiroTaskFailedError, WiroTaskError, True),
     (WiroTaskCancelledError, WiroTaskError, False),
     (WiroTaskTimeoutError, WiroTaskError, False),
+    (WiroBatchError, WiroTaskError, False),
     (WiroOutputError, WiroError, True),
 ]
 

@@ -32,6 +32,8 @@ OURS = {
         "operators",
         "operators.seedance",
         "operators.fetch",
+        "operators._elsewhere",
+        "operators._many",
         "operators._ordering",
         "operators.wiro",
         "parsing",

@@ -88,10 +88,10 @@ def test_a_run_whose_outcome_is_lost_is_found_or_sent_again(wiro: LocalWiro, exe
     assert run["taskid"] == returned["wiro_task_id"]
 
 
-def test_too_many_requests_are_left_to_a_retry(wiro: LocalWiro, execute: Execute) -> None:
+def test_too_many_requests_are_left_to_a_retry_after_the_timeout(wiro: LocalWiro, execute: Execute) -> None:
     wiro.set_faults(["run:rate_limit:seconds=1"])
     with pytest.raises(WiroBusyError, match="Nothing is ordered. A retry, or a clear, orders"):
-        execute(order())
+        execute(order(timeout=2))
     assert accepted(wiro) == 0
 
 
