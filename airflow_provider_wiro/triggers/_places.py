@@ -38,6 +38,7 @@ class Places:
         self._on_the_way: deque[float] = deque()
         self._seen: frozenset[str] | None = None
         self._futile = 0
+        self._full_at = 0
         self._not_before = 0.0
 
     @property
@@ -59,6 +60,8 @@ class Places:
         self._limit = limit if limit is not None else self._limit
         if came_back:
             self._futile += 1
+            # Others hold the rest of the places: who finds one of these few says nothing about more.
+            self._full_at = len(self._seen or ())
             self._not_before = now + self._pause(min(_LONGEST, 2.0**self._futile))
             if self._on_the_way:
                 self._on_the_way.popleft()
@@ -95,11 +98,15 @@ class Places:
         if running is None:
             return self._on_suspicion(now)
         ended = 0
-        if self._seen is not None:
+        if self._seen is None:
+            self._full_at = len(running)
+        else:
             for _ in running - self._seen:
-                self._futile = 0
+                self._futile = min(self._futile, 1)
                 if self._on_the_way:
                     self._on_the_way.popleft()
+            if len(running) > self._full_at:
+                self._futile = 0
             ended = len(self._seen - running)
         self._seen = running
         if self._limit is not None and not self._futile:
