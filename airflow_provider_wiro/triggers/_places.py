@@ -62,7 +62,7 @@ class Places:
             self._futile += 1
             # Others hold the rest of the places: who finds one of these few says nothing about more.
             self._full_at = len(self._seen or ())
-            self._not_before = now + self._pause(min(_LONGEST, 2.0**self._futile))
+            self._not_before = now + self._pause(min(_LONGEST, 2.0 ** min(self._futile, 10)))
             if self._on_the_way:
                 self._on_the_way.popleft()
         self._turns.append(turn)
