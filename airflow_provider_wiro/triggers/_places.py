@@ -54,6 +54,7 @@ class Places:
         :param came_back: whether it had been let go.
         :param now: monotonic time.
         """
+        self._forget_late(now)
         if not self._turns and not self._on_the_way:
             # Nobody has looked at the list since the last one left.
             self._seen, self._futile, self._not_before = None, 0, now + self._pause(_SUSPICION)
@@ -93,8 +94,7 @@ class Places:
         return granted - free
 
     def _free(self, running: frozenset[str] | None, now: float) -> int:
-        while self._on_the_way and self._on_the_way[0] < now - _ON_THE_WAY:
-            self._on_the_way.popleft()
+        self._forget_late(now)
         if running is None:
             return self._on_suspicion(now)
         ended = 0
@@ -114,6 +114,10 @@ class Places:
         # Others hold places that are not seen here, or the limit is not known: one for each that is seen to end.
         free = ended or self._on_suspicion(now)
         return free if self._limit is None else max(0, min(free, self._limit - len(running) - len(self._on_the_way)))
+
+    def _forget_late(self, now: float) -> None:
+        while self._on_the_way and self._on_the_way[0] < now - _ON_THE_WAY:
+            self._on_the_way.popleft()
 
     def _on_suspicion(self, now: float) -> int:
         if now < self._not_before:
