@@ -75,9 +75,7 @@ class TaskWatcher:
         self._places_due = 0.0
         self._running_on_top: frozenset[str] = frozenset()
         self._not_before = 0.0
-        self._list_rests = 0
-        self._list_failures = 0
-        self._failures = 0
+        self._failures = self._list_failures = self._list_rests = 0
         self._renewed = False
 
     @contextmanager
@@ -131,8 +129,7 @@ class TaskWatcher:
         if self._poller is None:
             self._changed = asyncio.Event()  # an idle watcher must not keep its loop from being forgotten
             # In an empty context: else all that it logs, and its span, belong to the trigger that came first.
-            loop = asyncio.get_running_loop()
-            self._poller = loop.create_task(self._run(), context=contextvars.Context(), name="wiro-watcher")
+            self._poller = asyncio.create_task(self._run(), context=contextvars.Context(), name="wiro-watcher")
         self._changed.set()
 
     async def _run(self) -> None:
@@ -142,10 +139,9 @@ class TaskWatcher:
         try:
             while await self._until_due():
                 await self._round()
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:
-            self._tell_everyone(error)
+            if not isinstance(error, asyncio.CancelledError):
+                self._tell_everyone(error)
             raise
         finally:
             self._drop_client()
@@ -268,9 +264,8 @@ class TaskWatcher:
         tasks = sorted(tasks, key=lambda task: task.looked)[:_DETAILS]
         for first in range(0, len(tasks), IN_FLIGHT):
             some = tasks[first : first + IN_FLIGHT]
-            failures = [
-                error for error in await asyncio.gather(*(self._look_at(client, task) for task in some)) if error
-            ]
+            looked = await asyncio.gather(*(self._look_at(client, task) for task in some))
+            failures = [error for error in looked if error is not None]
             for error in failures:
                 if len(failures) == len(some) or not isinstance(error, WiroConnectionError):
                     raise error
@@ -337,13 +332,12 @@ class TaskWatcher:
         return min((task.interval for task in self._watched.values()), default=0.0)
 
     def _tell_everyone(self, error: BaseException) -> None:
-        mailboxes = {mailbox for task in self._watched.values() for mailbox in task.mailboxes}
-        if isinstance(error, WiroError):
-            for task in self._watched.values():
+        for task in self._watched.values():
+            if isinstance(error, WiroError):
                 task.tell(error)
-        else:
-            for mailbox in mailboxes:
-                mailbox.looks.put_nowait(error)
+            else:
+                for mailbox in task.mailboxes:
+                    mailbox.looks.put_nowait(error)
         for turn in self._places.turns:
             turn.grants.put_nowait(error)
 
