@@ -354,7 +354,7 @@ def _shows_the_last(page: TaskPage, start: int) -> bool:
 def _is_past(page: TaskPage, wanted: set[str]) -> bool:
     """Tell whether a list that is sorted by number would have shown all of these by now."""
     numbers = [task.wiro_task_id for task in page.tasks]
-    if not all(map(str.isdecimal, (*numbers, *wanted))):
+    if not all(number.isdecimal() and len(number) < 20 for number in (*numbers, *wanted)):
         return False
     return bool(numbers) and int(numbers[-1]) < min(map(int, wanted))
 
