@@ -127,7 +127,6 @@ class TaskWatcher:
 
     def _start(self) -> None:
         if self._poller is None:
-            self._changed = asyncio.Event()  # an idle watcher must not keep its loop from being forgotten
             # In an empty context: else all that it logs, and its span, belong to the trigger that came first.
             self._poller = asyncio.create_task(self._run(), context=contextvars.Context(), name="wiro-watcher")
         self._changed.set()
@@ -147,6 +146,7 @@ class TaskWatcher:
             self._drop_client()
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._poller = None
+            self._changed = asyncio.Event()  # an idle watcher must not keep its loop from being forgotten
 
     async def _until_due(self) -> bool:
         """Sleep until the next look is due; return False when nobody waits any more."""
