@@ -201,7 +201,8 @@ class TaskWatcher:
                 self._list_failures += 1
                 if isinstance(error, WiroConnectionError) and self._list_failures < _BLIPS:
                     raise
-                _log.warning("Wiro does not tell its tasks, each is asked for by itself: %s", error)
+                if self._list_failures <= _BLIPS:
+                    _log.warning("Wiro does not tell its tasks, each is asked for by itself: %s", error)
                 self._list_rests = _REST
         await self._read_details(client, [task for task in due if task.looked < self._began])
 
@@ -313,6 +314,7 @@ class TaskWatcher:
 
     def _failed(self, error: WiroError, due: Sequence[Watched]) -> None:
         self._failures += 1
+        self._list_rests = 0  # it is not the list alone that fails
         if self._failures == _BLIPS:
             _log.warning("Wiro's tasks cannot be read, trying on: %s", error)
         if self._failures >= _BLIPS:
