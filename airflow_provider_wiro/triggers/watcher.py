@@ -71,7 +71,7 @@ class TaskWatcher:
         self._client: WiroClient | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._total = 0
-        self._began = -math.inf
+        self._began = self._answered = -math.inf
         self._places_due = 0.0
         self._running_on_top: frozenset[str] = frozenset()
         self._not_before = 0.0
@@ -268,8 +268,10 @@ class TaskWatcher:
             looked = await asyncio.gather(*(self._look_at(client, task) for task in some))
             failures = [error for error in looked if error is not None]
             for error in failures:
-                if len(failures) == len(some) or not isinstance(error, WiroConnectionError):
+                if not (isinstance(error, WiroConnectionError) and self._answered >= self._began):
                     raise error
+            if len(failures) == len(some):
+                break  # they may be sick, or all of Detail is: the others' turn comes
 
     async def _look_at(self, client: WiroClient, task: Watched) -> WiroError | None:
         """Read one task; return what keeps the others from being read, too."""
@@ -277,24 +279,30 @@ class TaskWatcher:
         try:
             look = await self._call(partial(client.get_task, task.wiro_task_id))
         except WiroError as error:
+            task.due = time.monotonic() + task.interval
             if self._is_everyones(error):
                 return error
             look = error
         now = time.monotonic()
         if isinstance(look, WiroError):
-            task.looked, task.due = now, now + task.interval
+            task.looked = now
         else:
             task.saw(look, now, self._durations, random.uniform(0.95, 1.05))
         task.tell(look)
-        return None
+        return look if isinstance(look, WiroConnectionError) else None
 
     def _is_everyones(self, error: WiroError) -> bool:
+        answered = self._answered >= self._began
         if isinstance(error, WiroAuthenticationError):
-            return self._list_rests > 0  # else the same credentials have just been good for the list
-        return isinstance(error, (WiroBusyError, WiroConnectionError, WiroConfigurationError))
+            return not (answered and self._renewed)  # else the very same credentials are good for others
+        return isinstance(error, (WiroBusyError, WiroConfigurationError)) or (
+            isinstance(error, WiroConnectionError) and not answered
+        )
 
     async def _call(self, request: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, request)
+        answer = await asyncio.get_running_loop().run_in_executor(self._threads, request)
+        self._answered = time.monotonic()
+        return answer
 
     def _running(self) -> frozenset[str]:
         """Return what is seen to run: on the newest page, and among those that are waited for."""
