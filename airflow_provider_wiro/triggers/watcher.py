@@ -73,7 +73,7 @@ class TaskWatcher:
         self._total = 0
         self._began = self._answered = -math.inf
         self._places_due = 0.0
-        self._running_on_top: frozenset[str] = frozenset()
+        self._running_on_top: frozenset[str] | None = None
         self._not_before = 0.0
         self._failures = self._list_failures = self._list_rests = 0
         self._renewed = False
@@ -168,6 +168,7 @@ class TaskWatcher:
     async def _round(self) -> None:
         """Take the looks that are due; whatever fails makes the next round come later."""
         self._began = began = time.monotonic()
+        self._running_on_top = None
         due = [task for task in self._watched.values() if task.due <= began + task.interval * _TOGETHER]
         try:
             if self._client is None:
@@ -186,7 +187,7 @@ class TaskWatcher:
             self._failures, self._renewed = 0, False
         if self._places.turns and began >= self._places_due:
             self._places_due = time.monotonic() + _PLACES_EVERY * random.uniform(0.8, 1.2)
-            self._places.let_go(None if self._list_rests or self._failures else self._running(), time.monotonic())
+            self._places.let_go(self._running(), time.monotonic())
 
     async def _read(self, client: WiroClient, due: Sequence[Watched]) -> None:
         if self._list_rests > 0:
@@ -250,14 +251,12 @@ class TaskWatcher:
         self._total = page.total if page.total is not None else 0
         jitter = random.uniform(0.95, 1.05)
         for index, shown in enumerate(page.tasks):
-            task = self._watched.get(shown.wiro_task_id)
-            if task is not None:
+            if (task := self._watched.get(shown.wiro_task_id)) is not None:
                 task.from_end = self._total - start - index
                 task.saw(shown, now, self._durations, jitter)
                 task.tell(shown)
         if start == 0:
-            running = (shown.wiro_task_id for shown in page.tasks if shown.outcome is Outcome.RUNNING)
-            self._running_on_top = frozenset(running)
+            self._running_on_top = frozenset(one.wiro_task_id for one in page.tasks if one.outcome is Outcome.RUNNING)
         return page
 
     async def _read_details(self, client: WiroClient, tasks: Sequence[Watched]) -> None:
@@ -275,9 +274,8 @@ class TaskWatcher:
 
     async def _look_at(self, client: WiroClient, task: Watched) -> WiroError | None:
         """Read one task; return what keeps the others from being read, too."""
-        look: Look
         try:
-            look = await self._call(partial(client.get_task, task.wiro_task_id))
+            look: Look = await self._call(partial(client.get_task, task.wiro_task_id))
         except WiroError as error:
             task.due = time.monotonic() + task.interval
             if self._is_everyones(error):
@@ -304,8 +302,10 @@ class TaskWatcher:
         self._answered = time.monotonic()
         return answer
 
-    def _running(self) -> frozenset[str]:
-        """Return what is seen to run: on the newest page, and among those that are waited for."""
+    def _running(self) -> frozenset[str] | None:
+        """Return what is seen to run, on the newest page and among those waited for; None where no page was seen."""
+        if self._running_on_top is None:
+            return None
         return self._running_on_top | {
             task.wiro_task_id for task in self._watched.values() if task.running and task.from_end is not None
         }
@@ -364,9 +364,8 @@ def _shows_the_last(page: TaskPage, start: int) -> bool:
 def _is_past(page: TaskPage, wanted: set[str]) -> bool:
     """Tell whether a list that is sorted by number would have shown all of these by now."""
     numbers = [task.wiro_task_id for task in page.tasks]
-    if not all(number.isdecimal() and len(number) < 20 for number in (*numbers, *wanted)):
-        return False
-    return bool(numbers) and int(numbers[-1]) < min(map(int, wanted))
+    plain = all(number.isdecimal() and len(number) < 20 for number in (*numbers, *wanted))
+    return plain and bool(numbers) and int(numbers[-1]) < min(map(int, wanted))
 
 
 # A loop of its own for each trigger is what `dag.test()` makes.
