@@ -200,8 +200,9 @@ class TaskWatcher:
                 raise
             except WiroError as error:
                 self._list_failures += 1
-                if isinstance(error, WiroConnectionError) and self._list_failures < _BLIPS:
-                    raise
+                blip = isinstance(error, WiroConnectionError) and self._list_failures < _BLIPS
+                if blip or (isinstance(error, WiroAuthenticationError) and not self._watched):
+                    raise  # where nobody waits for a task, no Detail tells whether the list alone is refused
                 if self._list_failures <= _BLIPS:
                     _log.warning("Wiro does not tell its tasks, each is asked for by itself: %s", error)
                 self._list_rests = _REST
@@ -217,14 +218,12 @@ class TaskWatcher:
         for at_once in (1, IN_FLIGHT):  # the first page tells how many tasks are new, and so where the others are
             missing = [task for task in due if task.from_end is not None and task.looked < self._began]
             ranks = sorted(max(0, self._total - (task.from_end or 0)) for task in missing)
-            starts = windows(ranks, _PAGE)
+            starts = windows(ranks, _PAGE)[: 1 if at_once == 1 else None]
             for first in range(0, len(starts), at_once):
                 pages = [self._read_page(client, start) for start in starts[first : first + at_once]]
                 for outcome in await asyncio.gather(*pages, return_exceptions=True):
                     if isinstance(outcome, BaseException):
                         raise outcome
-                if at_once == 1:
-                    break
         for task in due:
             if task.looked < self._began:
                 task.from_end = None
@@ -313,6 +312,7 @@ class TaskWatcher:
     def _refused(self, error: WiroError) -> None:
         """Read the connection again, which may have new credentials; if it was, tell everyone."""
         self._drop_client()
+        self._list_rests = 0
         if isinstance(error, WiroAuthenticationError) and not self._renewed:
             _log.warning("Wiro refuses the credentials, reading the connection again: %s", error)
             self._renewed = True
