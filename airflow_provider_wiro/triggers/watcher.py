@@ -239,7 +239,8 @@ class TaskWatcher:
             vain += not shown & wanted
             wanted -= shown
             # A page that shows none of them costs as much as asking for one of them by itself.
-            if not wanted or vain >= len(wanted) or _shows_the_last(page, start) or _is_past(page, wanted):
+            is_last = len(page.tasks) < _PAGE or (page.total is not None and start >= page.total)
+            if not wanted or vain >= len(wanted) or is_last or _is_past(page, wanted):
                 break
         for wiro_task_id in wanted & self._watched.keys():
             self._watched[wiro_task_id].unlisted = _REST
@@ -355,10 +356,6 @@ class TaskWatcher:
         if self._client is not None:
             self._client.close()
         self._client = None
-
-
-def _shows_the_last(page: TaskPage, start: int) -> bool:
-    return len(page.tasks) < _PAGE or (page.total is not None and start >= page.total)
 
 
 def _is_past(page: TaskPage, wanted: set[str]) -> bool:
