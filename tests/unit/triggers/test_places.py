@@ -31,7 +31,7 @@ def running(*numbers: int) -> frozenset[str]:
 def join(
     places: Places, since: float, limit: int | None = 10, now: float = 1000.0, wanted: int = 1, **how: Any
 ) -> Turn:
-    turn = Turn(since, wanted)
+    turn = Turn(since, wanted, asyncio.Queue())
     places.join(turn, limit, how.get("came_back", False), now)
     return turn
 

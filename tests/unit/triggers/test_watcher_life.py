@@ -9,6 +9,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from itertools import pairwise
+from typing import Any
 
 import pytest
 
@@ -173,10 +174,11 @@ def test_a_fault_of_the_poller_reaches_everyone_and_the_next_one_starts_anew(wir
 
     async def wait() -> None:
         watcher = install(connect)
-        with watcher.take_turns(1.0, 1, None, False) as turn:
+        grants: asyncio.Queue[Any] = asyncio.Queue()
+        with watcher.take_turns(grants, 1.0, 1, None, False):
             found = await asyncio.gather(*(listen(trigger(one)) for one in ids), return_exceptions=True)
             assert [type(one) for one in found] == [BrokenError] * 5
-            assert isinstance(await turn.grants.get(), BrokenError)
+            assert isinstance(await grants.get(), BrokenError)
         broken[0] = False
         assert words(await listen_to_all(ids)) == all_succeeded(ids)
 
