@@ -38,6 +38,7 @@ class Places:
         self._on_the_way: deque[float] = deque()
         self._seen: frozenset[str] | None = None
         self._futile = 0
+        self._full_at = 0
         self._not_before = 0.0
 
     @property
@@ -53,13 +54,16 @@ class Places:
         :param came_back: whether it had been let go.
         :param now: monotonic time.
         """
+        self._forget_late(now)
         if not self._turns and not self._on_the_way:
             # Nobody has looked at the list since the last one left.
             self._seen, self._futile, self._not_before = None, 0, now + self._pause(_SUSPICION)
         self._limit = limit if limit is not None else self._limit
         if came_back:
             self._futile += 1
-            self._not_before = now + self._pause(min(_LONGEST, 2.0**self._futile))
+            # Others hold the rest of the places: who finds one of these few says nothing about more.
+            self._full_at = len(self._seen or ())
+            self._not_before = now + self._pause(min(_LONGEST, 2.0 ** min(self._futile, 10)))
             if self._on_the_way:
                 self._on_the_way.popleft()
         self._turns.append(turn)
@@ -90,16 +94,19 @@ class Places:
         return granted - free
 
     def _free(self, running: frozenset[str] | None, now: float) -> int:
-        while self._on_the_way and self._on_the_way[0] < now - _ON_THE_WAY:
-            self._on_the_way.popleft()
+        self._forget_late(now)
         if running is None:
             return self._on_suspicion(now)
         ended = 0
-        if self._seen is not None:
+        if self._seen is None:
+            self._full_at = len(running)
+        else:
             for _ in running - self._seen:
-                self._futile = 0
+                self._futile = min(self._futile, 1)
                 if self._on_the_way:
                     self._on_the_way.popleft()
+            if len(running) > self._full_at:
+                self._futile = 0
             ended = len(self._seen - running)
         self._seen = running
         if self._limit is not None and not self._futile:
@@ -107,6 +114,10 @@ class Places:
         # Others hold places that are not seen here, or the limit is not known: one for each that is seen to end.
         free = ended or self._on_suspicion(now)
         return free if self._limit is None else max(0, min(free, self._limit - len(running) - len(self._on_the_way)))
+
+    def _forget_late(self, now: float) -> None:
+        while self._on_the_way and self._on_the_way[0] < now - _ON_THE_WAY:
+            self._on_the_way.popleft()
 
     def _on_suspicion(self, now: float) -> int:
         if now < self._not_before:

@@ -71,13 +71,11 @@ class TaskWatcher:
         self._client: WiroClient | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._total = 0
-        self._began = -math.inf
+        self._began = self._answered = -math.inf
         self._places_due = 0.0
-        self._running_on_top: frozenset[str] = frozenset()
+        self._running_on_top: frozenset[str] | None = None
         self._not_before = 0.0
-        self._list_rests = 0
-        self._list_failures = 0
-        self._failures = 0
+        self._failures = self._list_failures = self._list_rests = 0
         self._renewed = False
 
     @contextmanager
@@ -129,10 +127,8 @@ class TaskWatcher:
 
     def _start(self) -> None:
         if self._poller is None:
-            self._changed = asyncio.Event()  # an idle watcher must not keep its loop from being forgotten
             # In an empty context: else all that it logs, and its span, belong to the trigger that came first.
-            loop = asyncio.get_running_loop()
-            self._poller = loop.create_task(self._run(), context=contextvars.Context(), name="wiro-watcher")
+            self._poller = asyncio.create_task(self._run(), context=contextvars.Context(), name="wiro-watcher")
         self._changed.set()
 
     async def _run(self) -> None:
@@ -142,15 +138,15 @@ class TaskWatcher:
         try:
             while await self._until_due():
                 await self._round()
-        except asyncio.CancelledError:
-            raise
         except BaseException as error:
-            self._tell_everyone(error)
+            if not isinstance(error, asyncio.CancelledError):
+                self._tell_everyone(error)
             raise
         finally:
             self._drop_client()
             self._threads.shutdown(wait=False, cancel_futures=True)
             self._poller = None
+            self._changed = asyncio.Event()  # an idle watcher must not keep its loop from being forgotten
 
     async def _until_due(self) -> bool:
         """Sleep until the next look is due; return False when nobody waits any more."""
@@ -172,6 +168,7 @@ class TaskWatcher:
     async def _round(self) -> None:
         """Take the looks that are due; whatever fails makes the next round come later."""
         self._began = began = time.monotonic()
+        self._running_on_top = None
         due = [task for task in self._watched.values() if task.due <= began + task.interval * _TOGETHER]
         try:
             if self._client is None:
@@ -190,7 +187,7 @@ class TaskWatcher:
             self._failures, self._renewed = 0, False
         if self._places.turns and began >= self._places_due:
             self._places_due = time.monotonic() + _PLACES_EVERY * random.uniform(0.8, 1.2)
-            self._places.let_go(None if self._list_rests or self._failures else self._running(), time.monotonic())
+            self._places.let_go(self._running(), time.monotonic())
 
     async def _read(self, client: WiroClient, due: Sequence[Watched]) -> None:
         if self._list_rests > 0:
@@ -203,9 +200,11 @@ class TaskWatcher:
                 raise
             except WiroError as error:
                 self._list_failures += 1
-                if isinstance(error, WiroConnectionError) and self._list_failures < _BLIPS:
-                    raise
-                _log.warning("Wiro does not tell its tasks, each is asked for by itself: %s", error)
+                blip = isinstance(error, WiroConnectionError) and self._list_failures < _BLIPS
+                if blip or (isinstance(error, WiroAuthenticationError) and not self._watched):
+                    raise  # where nobody waits for a task, no Detail tells whether the list alone is refused
+                if self._list_failures <= _BLIPS:
+                    _log.warning("Wiro does not tell its tasks, each is asked for by itself: %s", error)
                 self._list_rests = _REST
         await self._read_details(client, [task for task in due if task.looked < self._began])
 
@@ -219,14 +218,12 @@ class TaskWatcher:
         for at_once in (1, IN_FLIGHT):  # the first page tells how many tasks are new, and so where the others are
             missing = [task for task in due if task.from_end is not None and task.looked < self._began]
             ranks = sorted(max(0, self._total - (task.from_end or 0)) for task in missing)
-            starts = windows(ranks, _PAGE)
+            starts = windows(ranks, _PAGE)[: 1 if at_once == 1 else None]
             for first in range(0, len(starts), at_once):
                 pages = [self._read_page(client, start) for start in starts[first : first + at_once]]
                 for outcome in await asyncio.gather(*pages, return_exceptions=True):
                     if isinstance(outcome, BaseException):
                         raise outcome
-                if at_once == 1:
-                    break
         for task in due:
             if task.looked < self._began:
                 task.from_end = None
@@ -242,7 +239,8 @@ class TaskWatcher:
             vain += not shown & wanted
             wanted -= shown
             # A page that shows none of them costs as much as asking for one of them by itself.
-            if not wanted or vain >= len(wanted) or _shows_the_last(page, start) or _is_past(page, wanted):
+            is_last = len(page.tasks) < _PAGE or (page.total is not None and start >= page.total)
+            if not wanted or vain >= len(wanted) or is_last or _is_past(page, wanted):
                 break
         for wiro_task_id in wanted & self._watched.keys():
             self._watched[wiro_task_id].unlisted = _REST
@@ -253,14 +251,12 @@ class TaskWatcher:
         self._total = page.total if page.total is not None else 0
         jitter = random.uniform(0.95, 1.05)
         for index, shown in enumerate(page.tasks):
-            task = self._watched.get(shown.wiro_task_id)
-            if task is not None:
+            if (task := self._watched.get(shown.wiro_task_id)) is not None:
                 task.from_end = self._total - start - index
                 task.saw(shown, now, self._durations, jitter)
                 task.tell(shown)
         if start == 0:
-            running = (shown.wiro_task_id for shown in page.tasks if shown.outcome is Outcome.RUNNING)
-            self._running_on_top = frozenset(running)
+            self._running_on_top = frozenset(one.wiro_task_id for one in page.tasks if one.outcome is Outcome.RUNNING)
         return page
 
     async def _read_details(self, client: WiroClient, tasks: Sequence[Watched]) -> None:
@@ -268,40 +264,48 @@ class TaskWatcher:
         tasks = sorted(tasks, key=lambda task: task.looked)[:_DETAILS]
         for first in range(0, len(tasks), IN_FLIGHT):
             some = tasks[first : first + IN_FLIGHT]
-            failures = [
-                error for error in await asyncio.gather(*(self._look_at(client, task) for task in some)) if error
-            ]
+            looked = await asyncio.gather(*(self._look_at(client, task) for task in some))
+            failures = [error for error in looked if error is not None]
             for error in failures:
-                if len(failures) == len(some) or not isinstance(error, WiroConnectionError):
+                if not (isinstance(error, WiroConnectionError) and self._answered >= self._began):
                     raise error
+            if len(failures) == len(some):
+                break  # they may be sick, or all of Detail is: the others' turn comes
 
     async def _look_at(self, client: WiroClient, task: Watched) -> WiroError | None:
         """Read one task; return what keeps the others from being read, too."""
-        look: Look
         try:
-            look = await self._call(partial(client.get_task, task.wiro_task_id))
+            look: Look = await self._call(partial(client.get_task, task.wiro_task_id))
         except WiroError as error:
+            task.due = time.monotonic() + task.interval
             if self._is_everyones(error):
                 return error
             look = error
         now = time.monotonic()
         if isinstance(look, WiroError):
-            task.looked, task.due = now, now + task.interval
+            task.looked = now
         else:
             task.saw(look, now, self._durations, random.uniform(0.95, 1.05))
         task.tell(look)
-        return None
+        return look if isinstance(look, WiroConnectionError) else None
 
     def _is_everyones(self, error: WiroError) -> bool:
+        answered = self._answered >= self._began
         if isinstance(error, WiroAuthenticationError):
-            return self._list_rests > 0  # else the same credentials have just been good for the list
-        return isinstance(error, (WiroBusyError, WiroConnectionError, WiroConfigurationError))
+            return not (answered and self._renewed)  # else the very same credentials are good for others
+        return isinstance(error, (WiroBusyError, WiroConfigurationError)) or (
+            isinstance(error, WiroConnectionError) and not answered
+        )
 
     async def _call(self, request: Callable[[], _T]) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, request)
+        answer = await asyncio.get_running_loop().run_in_executor(self._threads, request)
+        self._answered = time.monotonic()
+        return answer
 
-    def _running(self) -> frozenset[str]:
-        """Return what is seen to run: on the newest page, and among those that are waited for."""
+    def _running(self) -> frozenset[str] | None:
+        """Return what is seen to run, on the newest page and among those waited for; None where no page was seen."""
+        if self._running_on_top is None:
+            return None
         return self._running_on_top | {
             task.wiro_task_id for task in self._watched.values() if task.running and task.from_end is not None
         }
@@ -309,6 +313,7 @@ class TaskWatcher:
     def _refused(self, error: WiroError) -> None:
         """Read the connection again, which may have new credentials; if it was, tell everyone."""
         self._drop_client()
+        self._list_rests = 0
         if isinstance(error, WiroAuthenticationError) and not self._renewed:
             _log.warning("Wiro refuses the credentials, reading the connection again: %s", error)
             self._renewed = True
@@ -318,6 +323,7 @@ class TaskWatcher:
 
     def _failed(self, error: WiroError, due: Sequence[Watched]) -> None:
         self._failures += 1
+        self._list_rests = 0  # it is not the list alone that fails
         if self._failures == _BLIPS:
             _log.warning("Wiro's tasks cannot be read, trying on: %s", error)
         if self._failures >= _BLIPS:
@@ -337,13 +343,12 @@ class TaskWatcher:
         return min((task.interval for task in self._watched.values()), default=0.0)
 
     def _tell_everyone(self, error: BaseException) -> None:
-        mailboxes = {mailbox for task in self._watched.values() for mailbox in task.mailboxes}
-        if isinstance(error, WiroError):
-            for task in self._watched.values():
+        for task in self._watched.values():
+            if isinstance(error, WiroError):
                 task.tell(error)
-        else:
-            for mailbox in mailboxes:
-                mailbox.looks.put_nowait(error)
+            else:
+                for mailbox in task.mailboxes:
+                    mailbox.looks.put_nowait(error)
         for turn in self._places.turns:
             turn.grants.put_nowait(error)
 
@@ -353,16 +358,11 @@ class TaskWatcher:
         self._client = None
 
 
-def _shows_the_last(page: TaskPage, start: int) -> bool:
-    return len(page.tasks) < _PAGE or (page.total is not None and start >= page.total)
-
-
 def _is_past(page: TaskPage, wanted: set[str]) -> bool:
     """Tell whether a list that is sorted by number would have shown all of these by now."""
     numbers = [task.wiro_task_id for task in page.tasks]
-    if not all(map(str.isdecimal, (*numbers, *wanted))):
-        return False
-    return bool(numbers) and int(numbers[-1]) < min(map(int, wanted))
+    plain = all(number.isdecimal() and len(number) < 20 for number in (*numbers, *wanted))
+    return plain and bool(numbers) and int(numbers[-1]) < min(map(int, wanted))
 
 
 # A loop of its own for each trigger is what `dag.test()` makes.
