@@ -95,7 +95,7 @@ class Watched:
 
     def saw(self, task: WiroTask, now: float, durations: Durations, jitter: float) -> None:
         """Take a look at the task in, and decide when the next one is due."""
-        self.looked, self.unlisted = now, 0
+        self.looked = now
         self.running = task.outcome is Outcome.RUNNING
         shortest = durations.shortest(task.model)
         if task.outcome is Outcome.SUCCEEDED and self._ran_from is not None:

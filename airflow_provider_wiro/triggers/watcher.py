@@ -252,7 +252,7 @@ class TaskWatcher:
         jitter = random.uniform(0.95, 1.05)
         for index, shown in enumerate(page.tasks):
             if (task := self._watched.get(shown.wiro_task_id)) is not None:
-                task.from_end = self._total - start - index
+                task.from_end, task.unlisted = self._total - start - index, 0
                 task.saw(shown, now, self._durations, jitter)
                 task.tell(shown)
         if start == 0:
