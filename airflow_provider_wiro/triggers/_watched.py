@@ -114,7 +114,7 @@ class Watched:
 
     def saw_again(self, now: float, durations: Durations, jitter: float) -> None:
         """Note that the task is as it was, and decide when the next look is due."""
-        self.looked, self.unlisted = now, 0
+        self.looked = now
         if not self.running:
             self.due = math.inf
             return

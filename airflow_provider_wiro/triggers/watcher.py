@@ -251,7 +251,7 @@ class TaskWatcher:
         for index, glance in enumerate(page.glances):
             if (task := self._watched.get(glance.wiro_task_id)) is None:
                 continue
-            task.from_end = self._total - start - index
+            task.from_end, task.unlisted = self._total - start - index, 0
             if task.knows(glance):
                 task.saw_again(now, self._durations, jitter)
             else:
