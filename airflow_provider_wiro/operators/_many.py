@@ -177,7 +177,13 @@ class OrdersMany(WaitsElsewhere):
             pause = batch.refusal.retry_after if batch.refusal is not None else None
             time.sleep(max(0.0, min(pause or self.poll_interval, end_time - now)))
             return 1 if queued else None
-        self.log.info("%d of %d videos run, %d wait for a place.", len(running), len(batch.items), queued)
+        self.log.info(
+            "%d of %d videos run, %d wait for a place, of %d a Run's outcome is not known yet.",
+            len(running),
+            len(batch.items),
+            queued,
+            len(batch.unknown()),
+        )
         self.defer(
             trigger=WiroBatchTrigger(
                 wiro_conn_id=self.wiro_conn_id,

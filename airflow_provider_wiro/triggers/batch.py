@@ -120,7 +120,7 @@ class WiroBatchTrigger(BaseTrigger):
                     places += news
                     # Places that come free within the grace are told together.
                     until = min(until, may_send_at)
-                elif progress.takes(*news) == REFUSED:
+                elif progress.takes(*news, more=not news_of.empty()) == REFUSED:
                     return REFUSED, 0
                 if progress.ended_since:
                     until = min(until, progress.ended_since + _FETCH_AFTER)
@@ -148,7 +148,7 @@ class WiroBatchTrigger(BaseTrigger):
 
 
 class _Progress:
-    """What has ended of a batch; it logs each tenth, and trouble once."""
+    """What has ended of a batch; it logs each tenth, those that one look shows together, and trouble once."""
 
     def __init__(self, ids: Sequence[str], end_time: float, log: Log) -> None:
         self._count = len(set(ids))
@@ -166,13 +166,18 @@ class _Progress:
         """Whether nothing runs any more."""
         return len(self._ended) == self._count
 
-    def takes(self, wiro_task_id: str, look: WiroTask | WiroError) -> str | None:
-        """Take one look in; return ``refused`` where nothing will be seen any more."""
+    def takes(self, wiro_task_id: str, look: WiroTask | WiroError, *, more: bool) -> str | None:
+        """Take one look in; return ``refused`` where nothing will be seen any more.
+
+        :param more: whether another one is there already, as of the same page.
+        """
         if isinstance(look, WiroTask):
             self._in_trouble = False
             self._missing.pop(wiro_task_id, None)
             if look.outcome.is_terminal:
                 self._add(wiro_task_id)
+            if not more or self.all_ended:
+                self._tell()
             return None
         if isinstance(look, (WiroAuthenticationError, WiroConfigurationError)):
             self._log.error("The batch's tasks cannot be watched: %s", look)
@@ -186,9 +191,11 @@ class _Progress:
             self._log.warning("The batch's tasks cannot be read now, trying on: %s", look)
         return None
 
-    def _add(self, wiro_task_id: str) -> None:
-        self._ended.add(wiro_task_id)
-        self.ended_since = self.ended_since or time.time()
+    def _tell(self) -> None:
         if len(self._ended) * 10 // self._count > self._told:
             self._told = len(self._ended) * 10 // self._count
             self._log.info("%d of %d Wiro tasks have ended.", len(self._ended), self._count)
+
+    def _add(self, wiro_task_id: str) -> None:
+        self._ended.add(wiro_task_id)
+        self.ended_since = self.ended_since or time.time()
