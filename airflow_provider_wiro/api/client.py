@@ -11,6 +11,7 @@ import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -181,7 +182,7 @@ class WiroClient:
         if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
             # Whoever looks for a task must not take this for its absence.
             raise WiroConnectionError("Task/List: the answer has no list of tasks.")
-        return TaskPage(_tasks(answer), total if total is not None and total >= 0 else None, self._clock)
+        return TaskPage(tuple(entries), total if total is not None and total >= 0 else None, self._clock)
 
     def cancel(self, wiro_task_id: str) -> None:
         """Cancel a task that is still queued; Wiro refuses it later (code 1)."""
@@ -287,9 +288,8 @@ class WiroClient:
             request = requests.Request("POST", f"{self.base_url}/{path or endpoint}", auth=self._auth, **content)
             try:
                 prepared = session.prepare_request(request)
-                url = str(prepared.url)
-                settings: Any = session.merge_environment_settings(url, {}, None, None, None)
-                adapter = session.get_adapter(url)
+                adapter = session.get_adapter(str(prepared.url))
+                settings = self._environment
             except (requests.exceptions.RequestException, ValueError, TypeError) as error:
                 raise self._impossible(error, endpoint) from None
             if before_sending is not None:
@@ -303,6 +303,11 @@ class WiroClient:
                 raise self._no_answer(error, endpoint, is_run) from None
         self._clock = server_clock(response, began, time.time())
         return self._read(response, endpoint, is_run)
+
+    @cached_property
+    def _environment(self) -> Any:
+        """What this process's environment says of proxies and certificates for Wiro's host: it is long, and stays."""
+        return self._session.merge_environment_settings(self.base_url, {}, None, None, None)
 
     def _impossible(self, error: Exception, endpoint: str) -> WiroConfigurationError:
         # The error's own text may quote a header, and so the key.

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 from airflow_provider_wiro.exceptions import WiroTaskCancelledError, WiroTaskFailedError
 
@@ -148,7 +149,7 @@ class WiroTask:
         owner, project = _text(data.get("modelslugowner")), _text(data.get("modelslugproject"))
         inputs, outputs = data.get("parameters"), data.get("outputs")
         return cls(
-            wiro_task_id=_text(data.get("id")) or _text(data.get("taskid")) or "",
+            wiro_task_id=_id_of(data),
             status=_text(data.get("status")) or "",
             pexit=_text(data.get("pexit")),
             model=f"{owner}/{project}" if owner and project else None,
@@ -176,15 +177,38 @@ class ServerClock:
     """Seconds by which that may be off."""
 
 
+class Glance(NamedTuple):
+    """As much of a listed task as tells whether there is anything new about it."""
+
+    wiro_task_id: str
+    status: str
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.status not in TERMINAL_STATUSES
+
+
 @dataclass(frozen=True)
 class TaskPage:
-    """One page of Task/List, newest first."""
+    """One page of Task/List, newest first. Whoever watches thousands reads a glance of each, and few whole."""
 
-    tasks: tuple[WiroTask, ...]
+    entries: tuple[Mapping[str, Any], ...] = field(repr=False)
+    """As the answer has them."""
     total: int | None
     """How many tasks the project has in all, where the answer tells."""
     clock: ServerClock | None = None
     """Wiro's clock, where the answer tells."""
+
+    @cached_property
+    def tasks(self) -> tuple[WiroTask, ...]:
+        """The tasks."""
+        return tuple(map(WiroTask.from_api, self.entries))
+
+    @cached_property
+    def glances(self) -> tuple[Glance, ...]:
+        """A glance of each task."""
+        return tuple(Glance(_id_of(entry), _text(entry.get("status")) or "") for entry in self.entries)
 
 
 def ensure_succeeded(task: WiroTask) -> None:
@@ -203,6 +227,10 @@ def ensure_succeeded(task: WiroTask) -> None:
             "The task was cancelled at Wiro, by a person, by another task, or by Wiro itself.",
             wiro_task_id=task.wiro_task_id,
         )
+
+
+def _id_of(data: Mapping[str, Any]) -> str:
+    return _text(data.get("id")) or _text(data.get("taskid")) or ""
 
 
 def _text(value: Any) -> str | None:

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from airflow_provider_wiro.api.tasks import QUEUED_STATUSES, Outcome, WiroTask
+from airflow_provider_wiro.api.tasks import QUEUED_STATUSES, Glance, Outcome, WiroTask
 from airflow_provider_wiro.exceptions import WiroBusyError, WiroConnectionError, WiroError
 
+_T = TypeVar("_T")
 Look = WiroTask | WiroError
 """A task as it was seen, or why it could not be."""
 
 # How many runs tell how long a model's shortest is, and the share of that in which none is expected to end.
 _FEWEST, _MOST, _SHARE = 3, 50, 0.9
+# Timers do not run while a machine sleeps: the clock on the wall is looked at from time to time.
+_NAP = 60.0
 
 
 class Durations:
@@ -35,7 +40,7 @@ class Durations:
         return min(runs) * _SHARE if len(runs) >= _FEWEST else 0.0
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Mailbox:
     """Where one trigger gets what is new of its tasks, and how often it wants to know."""
 
@@ -47,7 +52,7 @@ class Mailbox:
     """Gets pairs of id and look, or what ends the watcher."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Watched:
     """One task that is waited for. All times are of the monotonic clock."""
 
@@ -67,6 +72,8 @@ class Watched:
     longest: float = math.inf
     """Seconds between two looks where it is not expected to."""
     _status: str | None = None
+    _model: str | None = None
+    _is_queued: bool = False
     _in_trouble: bool = False
     _queued_at: float | None = None
     _ran_from: float | None = None
@@ -93,17 +100,26 @@ class Watched:
             for mailbox in self.mailboxes:
                 mailbox.looks.put_nowait((self.wiro_task_id, look))
 
+    def knows(self, glance: Glance) -> bool:
+        """Tell whether a glance has nothing new."""
+        return self.running and not self._in_trouble and glance.status == self._status
+
     def saw(self, task: WiroTask, now: float, durations: Durations, jitter: float) -> None:
         """Take a look at the task in, and decide when the next one is due."""
-        self.looked, self.unlisted = now, 0
-        self.running = task.outcome is Outcome.RUNNING
-        shortest = durations.shortest(task.model)
+        self.running, self._model = task.outcome is Outcome.RUNNING, task.model
         if task.outcome is Outcome.SUCCEEDED and self._ran_from is not None:
             durations.add(task.model, self._ran_to - self._ran_from)
+        self._is_queued = task.status in QUEUED_STATUSES
+        self.saw_again(now, durations, jitter)
+
+    def saw_again(self, now: float, durations: Durations, jitter: float) -> None:
+        """Note that the task is as it was, and decide when the next look is due."""
+        self.looked = now
         if not self.running:
             self.due = math.inf
             return
-        if task.status in QUEUED_STATUSES:
+        shortest = durations.shortest(self._model)
+        if self._is_queued:
             self._queued_at = now
             may_end = now + shortest
         else:
@@ -123,3 +139,24 @@ def windows(ranks: Sequence[int], size: int) -> list[int]:
         if not starts or rank >= starts[-1] + size:
             starts.append(rank)
     return starts
+
+
+async def within(end_time: float, wait: Callable[[], Awaitable[_T]]) -> _T | None:
+    """Return what a wait brings, or ``None`` when it does not end in time.
+
+    :param end_time: unix time.
+    :param wait: begins to wait, again after each look at the clock; what it takes out of a queue it must not lose.
+    """
+    while (left := end_time - time.time()) > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(left, _NAP)):
+                return await wait()
+    return None
+
+
+async def next_of(queue: asyncio.Queue[Any]) -> Any:
+    """Return what comes next in a queue of a watcher; an exception is raised."""
+    news = await queue.get()
+    if isinstance(news, BaseException):
+        raise news
+    return news

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack
@@ -102,7 +103,8 @@ class WiroBatchTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _wait(self, may_send_at: float) -> tuple[str, int]:
-        from airflow_provider_wiro.triggers.watcher import next_of, watcher_of
+        from airflow_provider_wiro.triggers._watched import next_of, within
+        from airflow_provider_wiro.triggers.watcher import watcher_of
 
         watcher = watcher_of(self.wiro_conn_id)
         progress = _Progress(self.ids, self.end_time, self.log)
@@ -113,31 +115,25 @@ class WiroBatchTrigger(BaseTrigger):
             if self.wanted:
                 turn = watcher.take_turns(news_of, self.since, self.wanted, self.limit, self.came_back)
                 stack.enter_context(turn)
-            while (news := await self._next(next_of, news_of, until)) is not None:
-                if isinstance(news, WiroError):
-                    return REFUSED, 0
+            while not (progress.is_refused or progress.all_ended or places >= self.wanted > 0):
+                try:
+                    news = await within(until, lambda: next_of(news_of))
+                except WiroError as error:
+                    progress.refuse(error)
+                    break
+                if news is None:
+                    break
                 if isinstance(news, int):
                     places += news
-                    # Places that come free within the grace are told together.
-                    until = min(until, may_send_at)
-                elif progress.takes(*news, more=not news_of.empty()) == REFUSED:
-                    return REFUSED, 0
-                if progress.ended_since:
-                    until = min(until, progress.ended_since + _FETCH_AFTER)
-                if self.ids and progress.all_ended:
-                    return ENDED, places
-                if places >= self.wanted > 0:
-                    break
-        if places:
+                    until = min(until, may_send_at)  # what comes free within the grace is told together
+                else:
+                    progress.take(*news, more=not news_of.empty())
+                    until = min(until, progress.fetch_at)
+        if progress.is_refused:
+            return REFUSED, 0
+        if places and not progress.all_ended:
             return PLACE, places
-        return (TIMEOUT if time.time() >= self.end_time else ENDED), 0
-
-    async def _next(self, next_of: Any, news_of: asyncio.Queue[Any], until: float) -> Any:
-        try:
-            return await next_of(news_of, until)
-        except WiroError as error:
-            self.log.error("The account's tasks cannot be watched: %s", error)
-            return error
+        return (TIMEOUT if time.time() >= self.end_time else ENDED), places
 
     async def on_kill(self) -> None:
         """Stop the remote tasks if somebody has really ended the Airflow task."""
@@ -158,18 +154,25 @@ class _Progress:
         self._log = log
         self._told = 0
         self._in_trouble = False
-        self.ended_since = 0.0
-        """Unix time since when something has ended; 0 before."""
+        self.is_refused = False
+        """Whether Wiro will not show anything any more."""
+        self.fetch_at = math.inf
+        """Unix time at which what has ended is to be fetched, whatever still runs."""
 
     @property
     def all_ended(self) -> bool:
         """Whether nothing runs any more."""
-        return len(self._ended) == self._count
+        return len(self._ended) == self._count > 0
 
-    def takes(self, wiro_task_id: str, look: WiroTask | WiroError, *, more: bool) -> str | None:
-        """Take one look in; return ``refused`` where nothing will be seen any more.
+    def refuse(self, error: WiroError) -> None:
+        """Note that nothing will be seen any more."""
+        self._log.error("The batch's tasks cannot be watched: %s", error)
+        self.is_refused = True
 
-        :param more: whether another one is there already, as of the same page.
+    def take(self, wiro_task_id: str, look: WiroTask | WiroError, *, more: bool = False) -> None:
+        """Take one look in.
+
+        :param more: whether the next one is there already, as of the same page.
         """
         if isinstance(look, WiroTask):
             self._in_trouble = False
@@ -178,24 +181,21 @@ class _Progress:
                 self._add(wiro_task_id)
             if not more or self.all_ended:
                 self._tell()
-            return None
-        if isinstance(look, (WiroAuthenticationError, WiroConfigurationError)):
-            self._log.error("The batch's tasks cannot be watched: %s", look)
-            return REFUSED
-        if isinstance(look, WiroNotFoundError):
+        elif isinstance(look, (WiroAuthenticationError, WiroConfigurationError)):
+            self.refuse(look)
+        elif isinstance(look, WiroNotFoundError):
             missing = self._missing.setdefault(wiro_task_id, Wait(wiro_task_id, self._end_time, self._log))
             if missing.after_look(look, time.time()) == REFUSED:
                 self._add(wiro_task_id)  # the worker tells what that means
         elif not self._in_trouble:
             self._in_trouble = True
             self._log.warning("The batch's tasks cannot be read now, trying on: %s", look)
-        return None
+
+    def _add(self, wiro_task_id: str) -> None:
+        self._ended.add(wiro_task_id)
+        self.fetch_at = min(self.fetch_at, time.time() + _FETCH_AFTER)
 
     def _tell(self) -> None:
         if len(self._ended) * 10 // self._count > self._told:
             self._told = len(self._ended) * 10 // self._count
             self._log.info("%d of %d Wiro tasks have ended.", len(self._ended), self._count)
-
-    def _add(self, wiro_task_id: str) -> None:
-        self._ended.add(wiro_task_id)
-        self.ended_since = self.ended_since or time.time()

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from airflow_provider_wiro.api.client import WiroClient
-from airflow_provider_wiro.api.tasks import Outcome, TaskPage
+from airflow_provider_wiro.api.tasks import TaskPage, WiroTask
 from airflow_provider_wiro.exceptions import (
     WiroAuthenticationError,
     WiroBusyError,
@@ -44,8 +44,6 @@ _PAGES, _DETAILS, _REST = 100, 100, 10
 _TOGETHER = 0.25
 # Seconds between two looks at the account while somebody waits for a place in it: one request for all who wait.
 _PLACES_EVERY = 2.0
-# Timers do not run while a machine sleeps: the clock on the wall is looked at from time to time.
-_NAP = 60.0
 # Rounds that fail in a row until the waiting ones are told, and the longest pause in seconds after one.
 _BLIPS, _LONGEST_PAUSE = 3, 60.0
 
@@ -234,12 +232,12 @@ class TaskWatcher:
         start = vain = 0
         for _ in range(_PAGES):
             page = await self._read_page(client, start)
-            shown = {task.wiro_task_id for task in page.tasks}
-            start += len(page.tasks)
+            shown = {glance.wiro_task_id for glance in page.glances}
+            start += len(page.glances)
             vain += not shown & wanted
             wanted -= shown
             # A page that shows none of them costs as much as asking for one of them by itself.
-            is_last = len(page.tasks) < _PAGE or (page.total is not None and start >= page.total)
+            is_last = len(page.glances) < _PAGE or (page.total is not None and start >= page.total)
             if not wanted or vain >= len(wanted) or is_last or _is_past(page, wanted):
                 break
         for wiro_task_id in wanted & self._watched.keys():
@@ -250,13 +248,18 @@ class TaskWatcher:
         now = time.monotonic()
         self._total = page.total if page.total is not None else 0
         jitter = random.uniform(0.95, 1.05)
-        for index, shown in enumerate(page.tasks):
-            if (task := self._watched.get(shown.wiro_task_id)) is not None:
-                task.from_end = self._total - start - index
+        for index, glance in enumerate(page.glances):
+            if (task := self._watched.get(glance.wiro_task_id)) is None:
+                continue
+            task.from_end, task.unlisted = self._total - start - index, 0
+            if task.knows(glance):
+                task.saw_again(now, self._durations, jitter)
+            else:
+                shown = WiroTask.from_api(page.entries[index])
                 task.saw(shown, now, self._durations, jitter)
                 task.tell(shown)
         if start == 0:
-            self._running_on_top = frozenset(one.wiro_task_id for one in page.tasks if one.outcome is Outcome.RUNNING)
+            self._running_on_top = frozenset(glance.wiro_task_id for glance in page.glances if glance.is_running)
         return page
 
     async def _read_details(self, client: WiroClient, tasks: Sequence[Watched]) -> None:
@@ -360,7 +363,7 @@ class TaskWatcher:
 
 def _is_past(page: TaskPage, wanted: set[str]) -> bool:
     """Tell whether a list that is sorted by number would have shown all of these by now."""
-    numbers = [task.wiro_task_id for task in page.tasks]
+    numbers = [glance.wiro_task_id for glance in page.glances]
     plain = all(number.isdecimal() and len(number) < 20 for number in (*numbers, *wanted))
     return plain and bool(numbers) and int(numbers[-1]) < min(map(int, wanted))
 
@@ -381,19 +384,3 @@ def watcher_of(wiro_conn_id: str) -> TaskWatcher:
         # A round is the retry: a request that waits in its thread would keep others from theirs.
         watchers[wiro_conn_id] = TaskWatcher(lambda: WiroHook(wiro_conn_id).aget_client(attempts=1, read_timeout=30))
     return watchers[wiro_conn_id]
-
-
-async def next_of(queue: asyncio.Queue[Any], end_time: float) -> Any:
-    """Return what comes next, or ``None`` when it does not come in time.
-
-    :param queue: where it comes; an exception in it is raised.
-    :param end_time: unix time.
-    """
-    while (left := end_time - time.time()) > 0:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(left, _NAP)):
-                news = await queue.get()
-            if isinstance(news, BaseException):
-                raise news
-            return news
-    return None

@@ -141,7 +141,7 @@ class Client(WiroClient):
         if not self.hidden:
             return page
         assert (page.total or 0) <= limit + start, "only what is on one page can be hidden"
-        shown = tuple(task for task in page.tasks if task.wiro_task_id not in self.hidden)
+        shown = tuple(entry for entry in page.entries if str(entry["id"]) not in self.hidden)
         return TaskPage(shown, (page.total or 0) - len(self.hidden))
 
     def get_task(self, wiro_task_id: str | None = None, task_token: str | None = None) -> WiroTask:
