@@ -72,6 +72,8 @@ def _story(form: str, figures: Mapping[str, Any]) -> list[str]:
     if pace := figures["throughput"]:
         lines.append(
             f"\n{form}: the runs took {pace['seconds']:.0f} s, {pace['mean_seconds']:.1f} s each on average; with the "
-            f"limit used to the full {pace['ideal_seconds']:.0f} s ({pace['of_ideal']:.0%})."
+            f"limit used to the full {pace['ideal_seconds']:.0f} s ({pace['of_ideal']:.0%}). A place that came free "
+            f"was empty for {pace['mean_empty_seconds']:.1f} s on average, {pace['longest_empty_seconds']:.1f} s at "
+            "most."
         )
     return lines

@@ -161,7 +161,17 @@ def throughput(runs: Sequence[Mapping[str, Any]], limit: int) -> dict[str, float
     mean = sum(run["ended"] - run["created"] for run in runs) / len(runs)
     ideal = len(runs) / limit * mean
     took = max(run["ended"] for run in runs) - min(run["created"] for run in runs)
-    return {"mean_seconds": mean, "ideal_seconds": ideal, "seconds": took, "of_ideal": ideal / took}
+    # the first end makes room for the first run that found none, and so on
+    ends, later = sorted(run["ended"] for run in runs), sorted(run["created"] for run in runs)[limit:]
+    empty = [begun - end for begun, end in zip(later, ends, strict=False)]
+    return {
+        "mean_seconds": mean,
+        "ideal_seconds": ideal,
+        "seconds": took,
+        "of_ideal": ideal / took,
+        "mean_empty_seconds": sum(empty) / len(empty) if empty else 0.0,
+        "longest_empty_seconds": max(empty, default=0.0),
+    }
 
 
 def load() -> float:

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 from tenacity import RetryCallState, Retrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from airflow_provider_wiro.api.auth import WiroAuth
@@ -57,6 +58,9 @@ MAY_RESEND: Mapping[str, bool] = {
 }
 
 _STOP_ROUNDS = 3
+# How many connections are kept open: one for each thread of a batch, where `requests` would keep ten, and log a warning
+# for each one that it closes.
+_CONNECTIONS = 16
 
 
 class WiroClient:
@@ -90,6 +94,8 @@ class WiroClient:
         self._backoff = wait_random_exponential(multiplier=0.5, max=max_wait)
         self._sleep = sleep
         self._session = requests.Session()
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=_CONNECTIONS))
         self._clock: ServerClock | None = None
 
     def run(

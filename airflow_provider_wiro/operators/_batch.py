@@ -34,7 +34,7 @@ from airflow_provider_wiro.submission.shelf import Shelf
 from airflow_provider_wiro.waiting import Log, describe, log_not_stopped, log_stopped
 
 AT_ONCE = 16
-"""Orders that are sent, read or fetched at once."""
+"""Orders that are sent, read or fetched at once; the client keeps as many connections."""
 _PAGE = 100
 
 
@@ -188,9 +188,13 @@ class Batch:
         """Return what is not ordered yet."""
         return [item for item in self.items if item.state is State.WANTED]
 
+    def unknown(self) -> list[Item]:
+        """Return what is looked at again later, as the outcome of a Run is not known yet."""
+        return [item for item in self.items if item.state is State.LATER]
+
     def next_moment(self) -> float | None:
         """Return the unix time at which something is to be done whatever happens, if there is one."""
-        moments = [item.until for item in self.items if item.state is State.LATER]
+        moments = [item.until for item in self.unknown()]
         moments += [self._deadline(item) for item in self.items if item.state is State.RUNNING]
         return min(moments, default=None)
 
@@ -209,11 +213,8 @@ class Batch:
 
         :param patience: seconds for each.
         """
-        ids = self.running()
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            steps = {
-                threads.submit(self._client.stop_task, wiro_task_id, patience): wiro_task_id for wiro_task_id in ids
-            }
+            steps = {threads.submit(self._client.stop_task, one, patience): one for one in self.running()}
             for step in as_completed(steps):
                 try:
                     log_stopped(self._log, step.result())
@@ -288,7 +289,10 @@ class Batch:
                 return
             if not self._may_send(item):
                 return
+            known = item.wiro_task_id
             standing = item.submission.proceed(item.attempt)
+            if item.wiro_task_id not in (None, known):
+                item.log.info("Wiro task %s has the order.", item.wiro_task_id)
             if isinstance(standing, Later):
                 item.state, item.until = State.LATER, standing.until
                 return

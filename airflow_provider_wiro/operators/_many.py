@@ -169,7 +169,7 @@ class OrdersMany(WaitsElsewhere):
         """Wait in the triggerer, or here; return how many orders may be sent then."""
         from airflow_provider_wiro.triggers.batch import WiroBatchTrigger
 
-        running, queued = batch.running(), len(batch.queued())
+        running, queued, unknown = batch.running(), len(batch.queued()), batch.unknown()
         now = time.time()
         moments = [moment for moment in (batch.next_moment(), queue.since + self.timeout if queued else None) if moment]
         end_time = max(now, min(moments))
@@ -177,7 +177,13 @@ class OrdersMany(WaitsElsewhere):
             pause = batch.refusal.retry_after if batch.refusal is not None else None
             time.sleep(max(0.0, min(pause or self.poll_interval, end_time - now)))
             return 1 if queued else None
-        self.log.info("%d of %d videos run, %d wait for a place.", len(running), len(batch.items), queued)
+        self.log.info(
+            "%d of %d videos run, %d wait for a place%s.",
+            len(running),
+            len(batch.items),
+            queued,
+            f", and of {len(unknown)} it is not known yet whether a Run was accepted" if unknown else "",
+        )
         self.defer(
             trigger=WiroBatchTrigger(
                 wiro_conn_id=self.wiro_conn_id,
@@ -215,20 +221,20 @@ class OrdersMany(WaitsElsewhere):
         mapped = f"-{ti.map_index}" if ti.map_index is not None and ti.map_index >= 0 else ""
         manifest = write_lines(self.destination, f"batch-{ti.run_id}-{ti.task_id}{mapped}", lines)
         failed = [item for item in batch.items if item.state is State.FAILED]
-        costs = (Decimal(line["total_cost"]) for line in lines if line["total_cost"] is not None)
+        cost = sum((Decimal(line["total_cost"]) for line in lines if line["total_cost"] is not None), Decimal(0))
         result = {
             "manifest": manifest,
             "videos": len(lines),
             "succeeded": len(lines) - len(failed),
             "failed": len(failed),
-            "total_cost": f"{sum(costs, Decimal(0)).normalize():f}",
+            "total_cost": f"{cost.normalize():f}",
             "failures": [{"index": item.index, "error": item.error} for item in failed[:_NAMED]],
         }
         self.log.info(
-            "%d of %d videos succeeded, for $%s in all: %s",
+            "%d of %d videos succeeded, for $%.2f in all: %s",
             result["succeeded"],
             result["videos"],
-            result["total_cost"],
+            cost,
             manifest,
         )
         needed = self.min_success_ratio * len(lines)

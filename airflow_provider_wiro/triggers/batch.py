@@ -124,7 +124,7 @@ class WiroBatchTrigger(BaseTrigger):
                     places += news
                     until = min(until, may_send_at)  # what comes free within the grace is told together
                 else:
-                    progress.take(*news)
+                    progress.take(*news, more=not news_of.empty())
                     until = min(until, progress.fetch_at)
         except WiroError as error:
             progress.refuse(error)
@@ -145,7 +145,7 @@ class WiroBatchTrigger(BaseTrigger):
 
 
 class _Progress:
-    """What has ended of a batch; it logs each tenth, and trouble once."""
+    """What has ended of a batch; it logs each tenth, those that one look shows together, and trouble once."""
 
     def __init__(self, ids: Sequence[str], end_time: float, log: Log) -> None:
         self._count = len(set(ids))
@@ -170,13 +170,18 @@ class _Progress:
         self._log.error("The batch's tasks cannot be watched: %s", error)
         self.is_refused = True
 
-    def take(self, wiro_task_id: str, look: WiroTask | WiroError) -> None:
-        """Take one look in."""
+    def take(self, wiro_task_id: str, look: WiroTask | WiroError, *, more: bool = False) -> None:
+        """Take one look in.
+
+        :param more: whether the next one is there already, as of the same page.
+        """
         if isinstance(look, WiroTask):
             self._in_trouble = False
             self._missing.pop(wiro_task_id, None)
             if look.outcome.is_terminal:
                 self._add(wiro_task_id)
+            if not more or self.all_ended:
+                self._tell()
         elif isinstance(look, (WiroAuthenticationError, WiroConfigurationError)):
             self.refuse(look)
         elif isinstance(look, WiroNotFoundError):
@@ -190,6 +195,8 @@ class _Progress:
     def _add(self, wiro_task_id: str) -> None:
         self._ended.add(wiro_task_id)
         self.fetch_at = min(self.fetch_at, time.time() + _FETCH_AFTER)
+
+    def _tell(self) -> None:
         if len(self._ended) * 10 // self._count > self._told:
             self._told = len(self._ended) * 10 // self._count
             self._log.info("%d of %d Wiro tasks have ended.", len(self._ended), self._count)

@@ -56,7 +56,15 @@ def test_a_place_that_is_free_again_is_not_counted_twice() -> None:
 
 def test_the_ideal_is_that_no_place_is_ever_free() -> None:
     pace = throughput([run(0, 10), run(0, 10), run(12, 22), run(12, 22)], 2)
-    assert pace == {"mean_seconds": 10, "ideal_seconds": 20, "seconds": 22, "of_ideal": 20 / 22}
+    assert pace == {
+        "mean_seconds": 10,
+        "ideal_seconds": 20,
+        "seconds": 22,
+        "of_ideal": 20 / 22,
+        "mean_empty_seconds": 2,
+        "longest_empty_seconds": 2,
+    }
+    assert throughput([run(0, 10)], 2)["mean_empty_seconds"] == 0
 
 
 def test_worker_seconds_are_those_that_celery_tells(cluster: Cluster) -> None:

@@ -182,6 +182,18 @@ def test_other_videos_than_before_are_refused_without_a_clear(wiro: LocalWiro, m
     assert len(billed(wiro)) == 4
 
 
+def test_its_log_tells_which_task_each_video_is(
+    wiro: LocalWiro, make: Make, instance: Instance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = manifest(finish(make, instance.start()))
+    log = capsys.readouterr().out
+    for line in lines:
+        assert f"Video {line['index']}: Wiro task {line['wiro_task_id']} has the order." in log
+    assert "3 of 3 videos run, 0 wait for a place." in log
+    assert log.count("Wiro tasks have ended.") <= 3
+    assert "3 of 3 Wiro tasks have ended." in log
+
+
 def test_its_trigger_holds_ids_and_numbers_only(wiro: LocalWiro, make: Make, instance: Instance) -> None:
     with pytest.raises(TaskDeferred) as raised:
         make().execute(instance.start())
