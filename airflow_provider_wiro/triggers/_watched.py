@@ -56,6 +56,11 @@ class Mailbox:
         self._news: list[Any] = []
         self._reader: asyncio.Future[None] | None = None
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something waits to be read."""
+        return bool(self._news)
+
     def put(self, news: Any) -> None:
         """Add a pair of id and look, a number of free places, or what ends the watcher."""
         self._news.append(news)

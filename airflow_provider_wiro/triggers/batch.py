@@ -124,7 +124,7 @@ class WiroBatchTrigger(BaseTrigger):
                     places += news
                     until = min(until, may_send_at)  # what comes free within the grace is told together
                 else:
-                    progress.take(*news, more=not news_of.empty())
+                    progress.take(*news, more=mailbox.has_news)
                     until = min(until, progress.fetch_at)
         except WiroError as error:
             progress.refuse(error)
