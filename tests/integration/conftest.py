@@ -27,6 +27,9 @@ NIGHT = """prompt,resolution,ratio,duration,fps
 "A night train that derails [wiro:fail]",,,10.0,
 """
 README_DAGS = ("clips", "poster", "postcard")
+PLACES = 3
+QUEUED = [f"In the queue, {number}" for number in range(8)]
+BATCH = [*(f"In the batch, {number}" for number in range(5)), "In the batch, and fails [wiro:fail]"]
 COUNT = 20
 FAILS, IS_CANCELLED, IS_SLOW = 3, 7, 0
 ENDINGS = ["A kite over dunes", "A kite that tears [wiro:fail]", "A kite let go [wiro:cancel]"]
@@ -63,6 +66,13 @@ def wiro() -> Iterator[LocalWiro]:
 
 
 @pytest.fixture(scope="session")
+def small_wiro() -> Iterator[LocalWiro]:
+    """An account that admits three tasks at a time."""
+    with LocalWiro(api_key=CANARY_KEY, api_secret=CANARY_SECRET, speed=60, limit=PLACES) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("airflow")
 
@@ -73,13 +83,14 @@ def videos(home: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def airflow(wiro: LocalWiro, home: Path, videos: Path) -> Iterator[LocalAirflow]:
+def airflow(wiro: LocalWiro, small_wiro: LocalWiro, home: Path, videos: Path) -> Iterator[LocalAirflow]:
     env = {
         "WIRO_VIDEOS_DIR": str(videos),
         "WIRO_PROMPTS_CSV": str(home / "prompts.csv"),
         "WIRO_POLL_INTERVAL": "1",
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # else unpausing starts last night's run, too
         "AIRFLOW_CONN_WIRO_DEFAULT": connection(wiro.base_url),
+        "AIRFLOW_CONN_WIRO_SMALL": connection(small_wiro.base_url),
         "AIRFLOW_CONN_WIRO_WRONG_SECRET": connection(wiro.base_url, secret="canary-wrong-31c5"),
         "AIRFLOW_CONN_WIRO_HALF": connection(wiro.base_url, key=None),
         "AIRFLOW_CONN_WIRO_UNREACHABLE": connection("http://127.0.0.1:9/v1"),
@@ -160,6 +171,9 @@ def long_runs(start: Callable[..., Run]) -> dict[str, Run]:
         "crash_points": start("crash_points"),
         **{dag_id: start(dag_id) for dag_id in README_DAGS},
         "nightly_batch": start("nightly_batch"),
+        "queue": start("queue", prompts=QUEUED),
+        "batch": start("batch", videos=[{"prompt": prompt, "ratio": "1:1"} for prompt in BATCH]),
+        "batch_dies": start("batch_dies"),
         "awkward_prompts": start("awkward_prompts", prompts=AWKWARD, first=AWKWARD[0]),
     }
 

@@ -18,11 +18,11 @@ from airflow_provider_wiro.api.tasks import ensure_succeeded
 from airflow_provider_wiro.emulator import LocalWiro
 from airflow_provider_wiro.exceptions import WiroError
 from airflow_provider_wiro.hooks.wiro import WiroHook
-from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
+from airflow_provider_wiro.operators.seedance import SeedanceBatchOperator, SeedanceRunOperator
 from airflow_provider_wiro.operators.wiro import WiroRunOperator
 from airflow_provider_wiro.outputs import fetch
 from tests.readme import table
-from tests.unit.instances import Instance
+from tests.unit.instances import Instance, finish
 
 INPUTS = wire_inputs(DEFAULT_MODEL, {"prompt": "A table"})
 
@@ -90,6 +90,11 @@ class World:
         instance.start()
         self.order().execute(old)
 
+    def half_a_batch(self, folder: Path) -> Any:
+        videos = [{"prompt": "A table"}, {"prompt": "[wiro:fail]"}]
+        batch = SeedanceBatchOperator(task_id="video", videos=videos, destination=str(folder), poll_interval=0.05)
+        finish(lambda: batch, self.instance(folder).start())
+
     def late(self) -> Any:
         operator = self.order(timeout=0.2, poll_interval=0.05, deferrable=False, wait_for_completion=True)
         receipt = self.client.run(DEFAULT_MODEL, {**INPUTS, "prompt": "[wiro:hang]"})
@@ -116,6 +121,7 @@ PROVOKED: dict[str, Callable[[World, Path], Any]] = {
     ).list_tasks(),
     "code 97": lambda world, _: (world.with_balance(0.01, 0), world.client.run(DEFAULT_MODEL, INPUTS)),
     "code 96": lambda world, _: (world.with_balance(20, 2), world.client.run(DEFAULT_MODEL, INPUTS)),
+    "min_success_ratio": lambda world, path: world.half_a_batch(path),
     "slug-owner-project-not-exist": lambda world, _: world.client.run("nobody/nothing", {}),
     "Request parameter [prompt] required": lambda world, _: world.client.run(DEFAULT_MODEL, {}),
     "Nothing was sent": lambda world, _: world.make_client("http://127.0.0.1:9/v1").run(DEFAULT_MODEL, INPUTS),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -9,8 +10,8 @@ from typing import Any
 
 import urllib3.connection
 
-from airflow_provider_wiro.operators import _ordering
-from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
+from airflow_provider_wiro.operators import _elsewhere
+from airflow_provider_wiro.operators.seedance import SeedanceBatchOperator, SeedanceRunOperator
 from airflow_provider_wiro.operators.wiro import WiroFetchOutputsOperator
 from airflow_provider_wiro.sensors.wiro import WiroTaskSensor
 from airflow_provider_wiro.submission import driver
@@ -118,8 +119,42 @@ class Impatient(SeedanceRunOperator):
     """Is ended by Airflow's own limit of the deferral, as if no triggerer had told the end."""
 
     def execute(self, context: Any) -> Any:
-        _ordering._BACKSTOP = 6 - self.timeout
+        _elsewhere.BACKSTOP = 6 - self.timeout
         return super().execute(context)
+
+
+class BatchThatDiesTwice(SeedanceBatchOperator):
+    """Crashes in its first try, when a few videos are ordered, and in the second, when a few are fetched."""
+
+    def execute(self, context: Any) -> Any:
+        self.arm(context["ti"].try_number)
+        return super().execute(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: Any, context: Any) -> Any:
+        self.arm(context["ti"].try_number)
+        return super().resume_execution(next_method, next_kwargs, context)
+
+    @staticmethod
+    def arm(try_number: int) -> None:
+        from airflow_provider_wiro import outputs
+        from airflow_provider_wiro.api.client import WiroClient
+
+        shorten()
+        if try_number == 1:
+            around(WiroClient, "run", after=nth(3, die))
+        if try_number == 2:
+            around(outputs, "fetch", after=nth(2, die))
+
+
+def nth(number: int, act: Callable[[], None]) -> Callable[..., None]:
+    """Let something happen at the n-th call."""
+    calls = itertools.count(1)
+
+    def count(*_: Any, **__: Any) -> None:
+        if next(calls) == number:
+            act()
+
+    return count
 
 
 class SensorThatDiesOnce(WiroTaskSensor):

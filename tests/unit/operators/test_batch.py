@@ -16,6 +16,7 @@ from airflow_provider_wiro.exceptions import WiroBatchError, WiroConfigurationEr
 from airflow_provider_wiro.operators.seedance import SeedanceBatchOperator, SeedanceRunOperator
 from airflow_provider_wiro.submission import driver, shelf
 from airflow_provider_wiro.triggers.batch import WiroBatchTrigger
+from tests.readme import row
 from tests.unit.instances import Instance, billed, finish, runs
 
 Make = Callable[..., SeedanceBatchOperator]
@@ -87,8 +88,9 @@ def test_the_account_s_limit_is_the_window(wiro: LocalWiro, make: Make, instance
     assert (result["succeeded"], len(billed(wiro)), instance.try_number) == (9, 9, 1)
 
 
+@row("some videos of a batch fail")
 def test_a_video_that_fails_is_named_and_a_retry_makes_only_that(
-    wiro: LocalWiro, make: Make, instance: Instance
+    row: str, wiro: LocalWiro, make: Make, instance: Instance
 ) -> None:
     videos = [*prompts(4), {"prompt": "Bad luck [wiro:fail]"}]
     with pytest.raises(WiroBatchError, match=r"1 of 5 videos failed, .*video 4: WiroTaskFailedError") as raised:

@@ -12,6 +12,7 @@ from airflow_provider_wiro.emulator import LocalWiro
 from airflow_provider_wiro.exceptions import WiroBusyError
 from airflow_provider_wiro.operators.seedance import SeedanceRunOperator
 from airflow_provider_wiro.triggers.wiro import WiroPlaceTrigger
+from tests.readme import row
 from tests.unit.instances import Instance, billed, finish, runs
 
 Make = Callable[..., SeedanceRunOperator]
@@ -34,8 +35,9 @@ def deferred(make: Make, instance: Instance) -> WiroPlaceTrigger:
     return raised.value.trigger
 
 
+@row("the account runs as many tasks as it may (code 96), or asks for fewer requests (429)")
 def test_it_waits_in_the_triggerer_and_orders_when_a_place_is_free(
-    full: LocalWiro, make: Make, instance: Instance, capsys: pytest.CaptureFixture[str]
+    row: str, full: LocalWiro, make: Make, instance: Instance, capsys: pytest.CaptureFixture[str]
 ) -> None:
     delivered = finish(make, instance.start())
     assert delivered["status"] == "succeeded"
