@@ -58,7 +58,11 @@ def _ours(wanted: Wanted) -> Any:
 
 
 def _naive(wanted: Wanted) -> Any:
-    return import_module("benchmarks.wait_naive").NaiveTrigger(CONN_ID, str(wanted.number), wanted.interval)
+    return import_module("benchmarks.wait_naive").ThreadTrigger(CONN_ID, str(wanted.number), wanted.interval)
+
+
+def _naive_aiohttp(wanted: Wanted) -> Any:
+    return import_module("benchmarks.wait_naive").AiohttpTrigger(CONN_ID, str(wanted.number), wanted.interval)
 
 
 def _http_event(wanted: Wanted) -> Any:
@@ -121,9 +125,21 @@ CONTENDERS = (
         "WiroTaskTrigger",
         _WIRO,
         _ours,
-        ("airflow_provider_wiro.triggers.wiro", "airflow_provider_wiro.hooks.wiro"),
+        (
+            "airflow_provider_wiro.triggers.wiro",
+            "airflow_provider_wiro.triggers.watcher",
+            "airflow_provider_wiro.hooks.wiro",
+        ),
     ),
-    Contender(NAIVE, "aiohttp", "by hand, with aiohttp", _WIRO, _naive, ("benchmarks.wait_naive", "aiohttp")),
+    Contender(NAIVE, "requests", "by hand, requests in threads", _WIRO, _naive, ("benchmarks.wait_naive",)),
+    Contender(
+        "naive-aiohttp",
+        "aiohttp",
+        "by hand, with aiohttp",
+        _WIRO,
+        _naive_aiohttp,
+        ("benchmarks.wait_naive", "aiohttp"),
+    ),
     Contender(
         "http-event",
         "apache-airflow-providers-http",

@@ -6,11 +6,11 @@ place has probably come free, never that it has. Whoever is let go and refused a
 
 from __future__ import annotations
 
-import asyncio
 import random
 from collections import deque
 from dataclasses import dataclass
-from typing import Any
+
+from airflow_provider_wiro.triggers._watched import Mailbox
 
 # Seconds in which one that was let go is expected to have ordered: Airflow must find a worker for it.
 _ON_THE_WAY = 30.0
@@ -25,7 +25,7 @@ class Turn:
     since: float
     """Unix time at which it was first refused: first come, first served."""
     wanted: int
-    grants: asyncio.Queue[Any]
+    mailbox: Mailbox
     """Gets how many places came free, or what keeps anybody from knowing."""
 
 
@@ -69,10 +69,9 @@ class Places:
         self._turns.append(turn)
         self._turns.sort(key=lambda other: other.since)
 
-    def leave(self, turn: Turn) -> None:
+    def leave(self, mailbox: Mailbox) -> None:
         """Remove one that waits no more."""
-        if turn in self._turns:
-            self._turns.remove(turn)
+        self._turns = [turn for turn in self._turns if turn.mailbox is not mailbox]
 
     def let_go(self, running: frozenset[str] | None, now: float) -> int:
         """Tell the first in the queue that places seem free.
@@ -85,7 +84,7 @@ class Places:
         while free > 0 and self._turns:
             turn = self._turns[0]
             share = min(free, turn.wanted)
-            turn.grants.put_nowait(share)
+            turn.mailbox.put(share)
             turn.wanted -= share
             free -= share
             self._on_the_way.extend([now] * share)

@@ -6,22 +6,18 @@ import asyncio
 import math
 import time
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from airflow_provider_wiro.api.tasks import QUEUED_STATUSES, Glance, Outcome, WiroTask
 from airflow_provider_wiro.exceptions import WiroBusyError, WiroConnectionError, WiroError
 
-_T = TypeVar("_T")
 Look = WiroTask | WiroError
 """A task as it was seen, or why it could not be."""
 
 # How many runs tell how long a model's shortest is, and the share of that in which none is expected to end.
 _FEWEST, _MOST, _SHARE = 3, 50, 0.9
-# Timers do not run while a machine sleeps: the clock on the wall is looked at from time to time.
-_NAP = 60.0
 
 
 class Durations:
@@ -40,16 +36,52 @@ class Durations:
         return min(runs) * _SHARE if len(runs) >= _FEWEST else 0.0
 
 
-@dataclass(eq=False, slots=True)
 class Mailbox:
-    """Where one trigger gets what is new of its tasks, and how often it wants to know."""
+    """Where one trigger gets what is new, and how often it wants to know.
 
-    interval: float
-    """Seconds between two looks where a task may end at any moment."""
-    longest: float
-    """Seconds between two looks where it is not expected to."""
-    looks: asyncio.Queue[Any] = field(default_factory=asyncio.Queue)
-    """Gets pairs of id and look, or what ends the watcher."""
+    As slim as it can be, and the watcher keeps the time for it: a thousand queues and timers of asyncio would make the
+    garbage collector walk through all of Airflow.
+
+    :param interval: seconds between two looks where a task may end at any moment.
+    :param longest: seconds between two looks where it is not expected to.
+    :param end_time: unix time at which the waiting ends.
+    """
+
+    __slots__ = ("_news", "_reader", "end_time", "interval", "longest")
+
+    def __init__(self, interval: float, longest: float, end_time: float) -> None:
+        self.interval = interval
+        self.longest = longest
+        self.end_time = end_time
+        self._news: list[Any] = []
+        self._reader: asyncio.Future[None] | None = None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether something waits to be read."""
+        return bool(self._news)
+
+    def put(self, news: Any) -> None:
+        """Add a pair of id and look, a number of free places, or what ends the watcher."""
+        self._news.append(news)
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the reader look at news and clock."""
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def next(self) -> Any:
+        """Return what came first, or ``None`` at the end time; an exception is raised."""
+        while not self._news:
+            if time.time() >= self.end_time:
+                return None
+            self._reader = asyncio.get_running_loop().create_future()
+            await self._reader
+        news = self._news.pop(0)
+        if isinstance(news, BaseException):
+            raise news
+        return news
 
 
 @dataclass(eq=False, slots=True)
@@ -98,7 +130,7 @@ class Watched:
             self._in_trouble = True
         if news:
             for mailbox in self.mailboxes:
-                mailbox.looks.put_nowait((self.wiro_task_id, look))
+                mailbox.put((self.wiro_task_id, look))
 
     def knows(self, glance: Glance) -> bool:
         """Tell whether a glance has nothing new."""
@@ -139,24 +171,3 @@ def windows(ranks: Sequence[int], size: int) -> list[int]:
         if not starts or rank >= starts[-1] + size:
             starts.append(rank)
     return starts
-
-
-async def within(end_time: float, wait: Callable[[], Awaitable[_T]]) -> _T | None:
-    """Return what a wait brings, or ``None`` when it does not end in time.
-
-    :param end_time: unix time.
-    :param wait: begins to wait, again after each look at the clock; what it takes out of a queue it must not lose.
-    """
-    while (left := end_time - time.time()) > 0:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(min(left, _NAP)):
-                return await wait()
-    return None
-
-
-async def next_of(queue: asyncio.Queue[Any]) -> Any:
-    """Return what comes next in a queue of a watcher; an exception is raised."""
-    news = await queue.get()
-    if isinstance(news, BaseException):
-        raise news
-    return news

@@ -6,7 +6,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -106,32 +106,33 @@ class WiroBatchTrigger(BaseTrigger):
         yield TriggerEvent(event)  # type: ignore[no-untyped-call]
 
     async def _wait(self, may_send_at: float) -> tuple[str, int]:
-        from airflow_provider_wiro.triggers._watched import next_of, within
         from airflow_provider_wiro.triggers.watcher import watcher_of
 
         watcher = watcher_of(self.wiro_conn_id)
         progress = _Progress(self.ids, self.end_time, self.log)
         longest = longest_interval(self.poll_interval, self.max_poll_interval)
+        mailbox = watcher.watch(self.ids, self.poll_interval, longest, self.end_time)
         places, until = 0, self.end_time
-        with ExitStack() as stack:
-            news_of = stack.enter_context(watcher.watch(self.ids, self.poll_interval, longest)).looks
+        try:
             if self.wanted:
-                turn = watcher.take_turns(news_of, self.since, self.wanted, self.limit, self.came_back)
-                stack.enter_context(turn)
+                watcher.take_turn(mailbox, self.since, self.wanted, self.limit, self.came_back)
             while not (progress.is_refused or progress.all_ended or places >= self.wanted > 0):
-                try:
-                    news = await within(until, lambda: next_of(news_of))
-                except WiroError as error:
-                    progress.refuse(error)
-                    break
+                news = None
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(until - time.time()):
+                        news = await mailbox.next()
                 if news is None:
                     break
                 if isinstance(news, int):
                     places += news
                     until = min(until, max(may_send_at, time.time() + _TOGETHER))
                 else:
-                    progress.take(*news, more=not news_of.empty())
+                    progress.take(*news, more=mailbox.has_news)
                     until = min(until, progress.fetch_at)
+        except WiroError as error:
+            progress.refuse(error)
+        finally:
+            watcher.leave(mailbox)
         if progress.is_refused:
             return REFUSED, 0
         if places and not progress.all_ended:

@@ -14,11 +14,11 @@ import math
 import random
 import time
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from airflow_provider_wiro.api.client import WiroClient
 from airflow_provider_wiro.api.tasks import TaskPage, WiroTask
@@ -44,6 +44,8 @@ _PAGES, _DETAILS, _REST = 100, 100, 10
 _TOGETHER = 0.25
 # Seconds between two looks at the account while somebody waits for a place in it: one request for all who wait.
 _PLACES_EVERY = 2.0
+# Timers do not run while a machine sleeps: the clock on the wall is looked at from time to time.
+_NAP = 60.0
 # Rounds that fail in a row until the waiting ones are told, and the longest pause in seconds after one.
 _BLIPS, _LONGEST_PAUSE = 3, 60.0
 
@@ -61,6 +63,7 @@ class TaskWatcher:
 
     def __init__(self, connect: Callable[[], Awaitable[WiroClient]]) -> None:
         self._connect = connect
+        self._mailboxes: dict[Mailbox, list[Watched]] = {}
         self._watched: dict[str, Watched] = {}
         self._places = Places()
         self._durations = Durations()
@@ -76,52 +79,45 @@ class TaskWatcher:
         self._failures = self._list_failures = self._list_rests = 0
         self._renewed = False
 
-    @contextmanager
-    def watch(self, ids: Iterable[str], interval: float, longest: float) -> Iterator[Mailbox]:
-        """Wait for tasks: what is new of them is in the mailbox.
+    def watch(self, ids: Iterable[str], interval: float, longest: float, end_time: float) -> Mailbox:
+        """Wait for tasks: what is new of them comes into the mailbox, until :meth:`leave`.
 
         :param ids: Wiro's ids of the tasks.
         :param interval: seconds between two looks at a task that may end at any moment.
         :param longest: seconds between two looks at one that is not expected to end yet.
+        :param end_time: unix time at which the waiting ends.
         """
-        mailbox = Mailbox(interval, max(interval, longest))
+        mailbox = Mailbox(interval, max(interval, longest), end_time)
         now = time.monotonic()
-        watched = []
-        for wiro_task_id in ids:
-            task = self._watched.setdefault(wiro_task_id, Watched(wiro_task_id, math.inf))
+        watched = self._mailboxes[mailbox] = [
+            self._watched.setdefault(wiro_task_id, Watched(wiro_task_id, math.inf)) for wiro_task_id in ids
+        ]
+        for task in watched:
             # One look for those that come one after the other.
             task.join(mailbox, max(now, self._began + interval * _TOGETHER))
-            watched.append(task)
         self._start()
-        try:
-            yield mailbox
-        finally:
-            for task in watched:
-                task.mailboxes.remove(mailbox)
-                if not task.mailboxes:
-                    del self._watched[task.wiro_task_id]
-            self._changed.set()
+        return mailbox
 
-    @contextmanager
-    def take_turns(
-        self, grants: asyncio.Queue[Any], since: float, wanted: int, limit: int | None, came_back: bool
-    ) -> Iterator[None]:
-        """Wait for places in the account.
+    def take_turn(self, mailbox: Mailbox, since: float, wanted: int, limit: int | None, came_back: bool) -> None:
+        """Wait for places in the account: how many came free comes into the mailbox, until :meth:`leave`.
 
-        :param grants: gets how many came free.
+        :param mailbox: the mailbox.
         :param since: unix time of the first refusal: first come, first served.
         :param wanted: how many places.
         :param limit: how many tasks the account may run, where its refusal said so.
         :param came_back: whether it had been let go before, and was refused again.
         """
-        turn = Turn(since, wanted, grants)
-        self._places.join(turn, limit, came_back, time.monotonic())
+        self._places.join(Turn(since, wanted, mailbox), limit, came_back, time.monotonic())
         self._start()
-        try:
-            yield
-        finally:
-            self._places.leave(turn)
-            self._changed.set()
+
+    def leave(self, mailbox: Mailbox) -> None:
+        """Wait no more."""
+        for task in self._mailboxes.pop(mailbox):
+            task.mailboxes.remove(mailbox)
+            if not task.mailboxes:
+                self._watched.pop(task.wiro_task_id, None)
+        self._places.leave(mailbox)
+        self._changed.set()
 
     def _start(self) -> None:
         if self._poller is None:
@@ -148,7 +144,7 @@ class TaskWatcher:
 
     async def _until_due(self) -> bool:
         """Sleep until the next look is due; return False when nobody waits any more."""
-        while self._watched or self._places.turns:
+        while self._mailboxes:
             due = min((task.due for task in self._watched.values()), default=math.inf)
             # Where one round could not take all that was due, the next one does not follow at once.
             due = max(due, self._began + self._interval() * _TOGETHER)
@@ -159,12 +155,23 @@ class TaskWatcher:
                 return True
             self._changed.clear()
             with suppress(TimeoutError):
-                async with asyncio.timeout(None if pause == math.inf else pause):
+                async with asyncio.timeout(min(pause, self._until_an_end())):
                     await self._changed.wait()
         return False
 
+    def _until_an_end(self) -> float:
+        """Wake those whose time is up; return the seconds until the next one's is, or until the clock is due a look."""
+        now, ends = time.time(), math.inf
+        for mailbox in self._mailboxes:
+            if mailbox.end_time <= now:
+                mailbox.wake()
+            else:
+                ends = min(ends, mailbox.end_time)
+        return min(ends - now, _NAP)
+
     async def _round(self) -> None:
         """Take the looks that are due; whatever fails makes the next round come later."""
+        self._until_an_end()  # however long a round takes
         self._began = began = time.monotonic()
         self._running_on_top = None
         due = [task for task in self._watched.values() if task.due <= began + task.interval * _TOGETHER]
@@ -351,9 +358,9 @@ class TaskWatcher:
                 task.tell(error)
             else:
                 for mailbox in task.mailboxes:
-                    mailbox.looks.put_nowait(error)
+                    mailbox.put(error)
         for turn in self._places.turns:
-            turn.grants.put_nowait(error)
+            turn.mailbox.put(error)
 
     def _drop_client(self) -> None:
         if self._client is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -76,24 +77,22 @@ class WiroTaskTrigger(BaseTrigger):
         yield TriggerEvent({"status": status, "wiro_task_id": self.wiro_task_id})  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> str:
-        from airflow_provider_wiro.triggers._watched import next_of, within
         from airflow_provider_wiro.triggers.watcher import watcher_of
 
+        watcher = watcher_of(self.wiro_conn_id)
         wait = Wait(self.wiro_task_id, self.end_time, self.log)
         longest = longest_interval(self.poll_interval, self.max_poll_interval)
-        with watcher_of(self.wiro_conn_id).watch([self.wiro_task_id], self.poll_interval, longest) as mailbox:
-
-            async def end() -> str:
-                while True:
-                    _, look = await next_of(mailbox.looks)
-                    ended = wait.after_look(look, time.time())
-                    if ended is not None:
-                        return ended
-
-            ended = await within(self.end_time, end)
-        if ended is None:
-            self.log.warning("Wiro task %s has not ended in time.", self.wiro_task_id)
-        return ended or TIMEOUT
+        mailbox = watcher.watch([self.wiro_task_id], self.poll_interval, longest, self.end_time)
+        try:
+            while (news := await mailbox.next()) is not None:
+                ended = wait.after_look(news[1], time.time())
+                if ended is not None:
+                    return ended
+                del news  # a thousand tasks are not kept while waiting for the next look
+        finally:
+            watcher.leave(mailbox)
+        self.log.warning("Wiro task %s has not ended in time.", self.wiro_task_id)
+        return TIMEOUT
 
     async def on_kill(self) -> None:
         """Stop the remote task if somebody has really ended the Airflow task."""
@@ -158,14 +157,16 @@ class WiroPlaceTrigger(BaseTrigger):
         yield TriggerEvent({"status": status, "since": self.since})  # type: ignore[no-untyped-call]
 
     async def _wait(self) -> str:
-        from airflow_provider_wiro.triggers._watched import next_of, within
         from airflow_provider_wiro.triggers.watcher import watcher_of
 
-        grants: asyncio.Queue[Any] = asyncio.Queue()
-        with watcher_of(self.wiro_conn_id).take_turns(grants, self.since, 1, self.limit, self.came_back):
-            try:
-                granted = await within(self.end_time, lambda: next_of(grants))
-            except WiroError as error:
-                self.log.error("The account's tasks cannot be watched: %s", error)
-                return REFUSED
+        watcher = watcher_of(self.wiro_conn_id)
+        mailbox = watcher.watch([], math.inf, math.inf, self.end_time)
+        try:
+            watcher.take_turn(mailbox, self.since, 1, self.limit, self.came_back)
+            granted = await mailbox.next()
+        except WiroError as error:
+            self.log.error("The account's tasks cannot be watched: %s", error)
+            return REFUSED
+        finally:
+            watcher.leave(mailbox)
         return TIMEOUT if granted is None else PLACE

@@ -15,6 +15,7 @@ from airflow_provider_wiro.emulator import LocalWiro
 from airflow_provider_wiro.exceptions import WiroBusyError
 from airflow_provider_wiro.triggers import watcher
 from airflow_provider_wiro.triggers._places import Places, Turn
+from airflow_provider_wiro.triggers._watched import Mailbox
 from airflow_provider_wiro.triggers.wiro import WiroPlaceTrigger
 from tests.unit.triggers.crowd import MODEL, Heard, listen, order
 
@@ -31,16 +32,24 @@ def running(*numbers: int) -> frozenset[str]:
 def join(
     places: Places, since: float, limit: int | None = 10, now: float = 1000.0, wanted: int = 1, **how: Any
 ) -> Turn:
-    turn = Turn(since, wanted, asyncio.Queue())
+    turn = Turn(since, wanted, Mailbox(1.0, 1.0, 0.0))
     places.join(turn, limit, how.get("came_back", False), now)
     return turn
+
+
+def at_once(mailbox: Mailbox) -> Any:
+    """Return what comes next, `None` where there is nothing: its time is up, so it never waits."""
+    try:
+        mailbox.next().send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waits")
 
 
 def granted(turn: Turn) -> int:
     """Return how many places a turn was given since the last time."""
     found = 0
-    while not turn.grants.empty():
-        grant = turn.grants.get_nowait()
+    while (grant := at_once(turn.mailbox)) is not None:
         assert isinstance(grant, int)
         found += grant
     return found
@@ -125,7 +134,7 @@ def test_whoever_comes_back_for_the_thousandth_time_still_gets_a_turn() -> None:
     places = Places()
     for _ in range(1100):
         turn = join(places, 1.0, now=1000.0, came_back=True)
-        places.leave(turn)
+        places.leave(turn.mailbox)
         places._on_the_way.append(1000.0)  # as if it had been let go again
     join(places, 1.0, now=1001.0, came_back=True)
     assert places.let_go(None, 1062.0) == 1
@@ -164,8 +173,8 @@ def test_a_queue_that_was_empty_for_an_hour_begins_anew() -> None:
 def test_one_who_leaves_takes_no_place() -> None:
     places = Places()
     first, second = join(places, 1.0), join(places, 2.0)
-    places.leave(first)
-    places.leave(first)
+    places.leave(first.mailbox)
+    places.leave(first.mailbox)
     assert places.let_go(running(*range(9)), 1001.0) == 1
     assert (granted(first), granted(second)) == (0, 1)
 

@@ -16,16 +16,14 @@ def seen(status: str, pexit: str | None = None, model: str = "a/b") -> WiroTask:
 
 
 def waiting(interval: float = 10.0, longest: float = 40.0) -> tuple[Watched, Mailbox]:
-    task, mailbox = Watched("1", math.inf), Mailbox(interval, longest)
+    task, mailbox = Watched("1", math.inf), Mailbox(interval, longest, 0.0)
     task.join(mailbox, 0.0)
     return task, mailbox
 
 
 def taken(mailbox: Mailbox) -> list[Look]:
     looks = []
-    while not mailbox.looks.empty():
-        news = mailbox.looks.get_nowait()
-        assert not isinstance(news, BaseException)
+    while (news := asyncio.run(mailbox.next())) is not None:  # its time is up
         looks.append(news[1])
     return looks
 
@@ -152,7 +150,7 @@ def test_each_look_that_finds_no_such_task_is_told() -> None:
 def test_one_who_joins_later_is_told_what_is_known_at_the_next_look() -> None:
     task, first = waiting()
     task.tell(seen("task_start"))
-    second = Mailbox(2.0, 3.0)
+    second = Mailbox(2.0, 3.0, 0.0)
     task.join(second, 5.0)
     assert (task.interval, task.longest, task.due) == (2.0, 3.0, 0.0)
     task.tell(seen("task_start"))
@@ -163,11 +161,29 @@ def test_one_who_joins_later_is_told_what_is_known_at_the_next_look() -> None:
 def test_one_who_joins_makes_an_ended_task_be_looked_at_once_more() -> None:
     task, _ = waiting()
     task.saw(seen("task_cancel"), 1000.0, Durations(), 1.0)
-    task.join(Mailbox(2.0, 3.0), 1001.0)
+    task.join(Mailbox(2.0, 3.0, 0.0), 1001.0)
     assert task.due == 1001.0
 
 
-def test_a_mailbox_needs_no_loop() -> None:
-    box: Any = Mailbox(1.0, 1.0)
-    box.looks.put_nowait(RuntimeError("x"))
-    assert isinstance(asyncio.run(box.looks.get()), RuntimeError)
+def test_a_mailbox_gives_what_came_in_order_then_says_that_its_time_is_up() -> None:
+    box = Mailbox(1.0, 1.0, 0.0)
+    for news in (("1", seen("task_start")), 3, RuntimeError("x")):
+        box.put(news)
+    assert asyncio.run(box.next()) == ("1", seen("task_start"))
+    assert asyncio.run(box.next()) == 3
+    with pytest.raises(RuntimeError, match="x"):
+        asyncio.run(box.next())
+    assert asyncio.run(box.next()) is None
+
+
+def test_a_reader_that_is_cut_off_loses_nothing() -> None:
+    box = Mailbox(1.0, 1.0, math.inf)
+
+    async def read() -> Any:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await box.next()
+        box.put(1)
+        return await box.next()
+
+    assert asyncio.run(read()) == 1

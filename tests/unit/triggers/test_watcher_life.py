@@ -4,12 +4,12 @@ import asyncio
 import contextvars
 import gc
 import logging
+import math
 import threading
 import time
 import weakref
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
@@ -174,11 +174,13 @@ def test_a_fault_of_the_poller_reaches_everyone_and_the_next_one_starts_anew(wir
 
     async def wait() -> None:
         watcher = install(connect)
-        grants: asyncio.Queue[Any] = asyncio.Queue()
-        with watcher.take_turns(grants, 1.0, 1, None, False):
-            found = await asyncio.gather(*(listen(trigger(one)) for one in ids), return_exceptions=True)
-            assert [type(one) for one in found] == [BrokenError] * 5
-            assert isinstance(await grants.get(), BrokenError)
+        mailbox = watcher.watch([], math.inf, math.inf, time.time() + 30)
+        watcher.take_turn(mailbox, 1.0, 1, None, False)
+        found = await asyncio.gather(*(listen(trigger(one)) for one in ids), return_exceptions=True)
+        assert [type(one) for one in found] == [BrokenError] * 5
+        with pytest.raises(BrokenError):
+            await mailbox.next()
+        watcher.leave(mailbox)
         broken[0] = False
         assert words(await listen_to_all(ids)) == all_succeeded(ids)
 
@@ -221,10 +223,10 @@ def test_a_finished_loop_is_forgotten(wiro: LocalWiro) -> None:
 
 def test_a_loop_that_is_cut_off_ends_its_poller(wiro: LocalWiro) -> None:
     async def wait() -> None:
-        with watcher_of("wiro_default").watch(order(wiro, 30.0), 0.05, 0.05):
-            await asyncio.sleep(0.2)
-            assert busy_threads()
-            raise KeyError
+        watcher_of("wiro_default").watch(order(wiro, 30.0), 0.05, 0.05, time.time() + 60)
+        await asyncio.sleep(0.2)
+        assert busy_threads()
+        raise KeyError
 
     with pytest.raises(KeyError):
         asyncio.run(wait())
