@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 # Seconds after which what has ended is fetched although other tasks still run: its files expire at Wiro.
 _FETCH_AFTER = 600.0
+# Seconds in which more places are waited for when one has come free: what ends a little later than the first would wait
+# until the next deferral's grace is over.
+_TOGETHER = 3.0
 
 
 class WiroBatchTrigger(BaseTrigger):
@@ -122,7 +125,7 @@ class WiroBatchTrigger(BaseTrigger):
                     break
                 if isinstance(news, int):
                     places += news
-                    until = min(until, may_send_at)  # what comes free within the grace is told together
+                    until = min(until, max(may_send_at, time.time() + _TOGETHER))
                 else:
                     progress.take(*news, more=mailbox.has_news)
                     until = min(until, progress.fetch_at)
