@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -21,16 +19,17 @@ class Stage:
     def __init__(self, *news: tuple[float, Any]) -> None:
         self._news = news
 
-    @contextmanager
-    def watch(self, ids: Any, interval: float, longest: float) -> Iterator[Mailbox]:
-        mailbox = Mailbox(interval, longest)
+    def watch(self, ids: Any, interval: float, longest: float, end_time: float) -> Mailbox:
+        mailbox = Mailbox(interval, longest, end_time)
         for seconds, what in self._news:
-            asyncio.get_running_loop().call_later(seconds, mailbox.looks.put_nowait, what)
-        yield mailbox
+            asyncio.get_running_loop().call_later(seconds, mailbox.put, what)
+        return mailbox
 
-    @contextmanager
-    def take_turns(self, *_: Any) -> Iterator[None]:
-        yield
+    def take_turn(self, *_: Any) -> None:
+        pass
+
+    def leave(self, mailbox: Mailbox) -> None:
+        pass
 
 
 def event_of(monkeypatch: pytest.MonkeyPatch, stage: Stage, **changes: Any) -> tuple[dict[str, Any], float]:
