@@ -72,7 +72,7 @@ class TaskWatcher:
         self._client: WiroClient | None = None
         self._threads: ThreadPoolExecutor | None = None
         self._total = 0
-        self._began = self._answered = -math.inf
+        self._began = self._answered = self._sleeps_until = -math.inf
         self._places_due = 0.0
         self._running_on_top: frozenset[str] | None = None
         self._not_before = 0.0
@@ -92,10 +92,11 @@ class TaskWatcher:
         watched = self._mailboxes[mailbox] = [
             self._watched.setdefault(wiro_task_id, Watched(wiro_task_id, math.inf)) for wiro_task_id in ids
         ]
+        # One look for those that come one after the other.
+        due = max(now, self._began + interval * _TOGETHER) if watched else math.inf
         for task in watched:
-            # One look for those that come one after the other.
-            task.join(mailbox, max(now, self._began + interval * _TOGETHER))
-        self._start()
+            task.join(mailbox, due)
+        self._start(min(due, now + end_time - time.time()))
         return mailbox
 
     def take_turn(self, mailbox: Mailbox, since: float, wanted: int, limit: int | None, came_back: bool) -> None:
@@ -108,7 +109,7 @@ class TaskWatcher:
         :param came_back: whether it had been let go before, and was refused again.
         """
         self._places.join(Turn(since, wanted, mailbox), limit, came_back, time.monotonic())
-        self._start()
+        self._start(self._places_due)
 
     def leave(self, mailbox: Mailbox) -> None:
         """Wait no more."""
@@ -117,13 +118,15 @@ class TaskWatcher:
             if not task.mailboxes:
                 self._watched.pop(task.wiro_task_id, None)
         self._places.leave(mailbox)
-        self._changed.set()
+        if not self._mailboxes:
+            self._changed.set()
 
-    def _start(self) -> None:
+    def _start(self, due: float) -> None:
         if self._poller is None:
             # In an empty context: else all that it logs, and its span, belong to the trigger that came first.
             self._poller = asyncio.create_task(self._run(), context=contextvars.Context(), name="wiro-watcher")
-        self._changed.set()
+        if due < self._sleeps_until:  # else ten thousand that come one after the other wake it as often
+            self._changed.set()
 
     async def _run(self) -> None:
         self._threads = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="wiro-watcher")
@@ -154,8 +157,10 @@ class TaskWatcher:
             if pause <= 0:
                 return True
             self._changed.clear()
+            pause = min(pause, self._until_an_end())
+            self._sleeps_until = time.monotonic() + pause
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(pause, self._until_an_end())):
+                async with asyncio.timeout(pause):
                     await self._changed.wait()
         return False
 
