@@ -26,7 +26,7 @@ NIGHT = """prompt,resolution,ratio,duration,fps
 "A night train, seen from a bridge",480p,16:9,5,24
 "A night train that derails [wiro:fail]",,,10.0,
 """
-README_DAGS = ("clips", "poster", "postcard")
+README_DAGS = ("clips", "poster", "postcard", "catalogue")
 PLACES = 3
 QUEUED = [f"In the queue, {number}" for number in range(8)]
 BATCH = [*(f"In the batch, {number}" for number in range(5)), "In the batch, and fails [wiro:fail]"]
