@@ -160,7 +160,7 @@ def main() -> int:
         measure(options, [contender for contender in chosen if contender.package not in missing], results)
     rows = results.rows()
     about = {
-        "command": shlex.join(["python", *sys.argv]),
+        "command": shlex.join(["python", "-m", "benchmarks.wait", *sys.argv[1:]]),
         "python": platform.python_version(),
         "versions": {package: installed_version(package) for package in _BELOW},
         "cores": os.cpu_count(),
