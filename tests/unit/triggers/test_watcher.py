@@ -163,7 +163,7 @@ def test_a_list_that_tells_nothing_is_done_without_until_it_does(
         use(client)
         waiting = asyncio.create_task(listen_to_all(ids, 0.1))
         assert words(await listen_to_all(early, 0.1)) == all_succeeded(early)
-        assert set(client.details) == {*ids, *early}
+        await until(lambda: set(client.details) == {*ids, *early})
         assert client.most_in_flight <= 4
         wiro.set_faults([])
         client.hidden = frozenset()
