@@ -46,8 +46,9 @@ _TOGETHER = 0.25
 _PLACES_EVERY = 2.0
 # Timers do not run while a machine sleeps: the clock on the wall is looked at from time to time.
 _NAP = 60.0
-# Rounds that fail in a row until the waiting ones are told, and the longest pause in seconds after one.
-_BLIPS, _LONGEST_PAUSE = 3, 60.0
+# Rounds that fail in a row until the waiting ones are told, and the longest pause in seconds after one: our own, and
+# what an answer may ask for.
+_BLIPS, _LONGEST_PAUSE, _LONGEST_ASKED = 3, 60.0, 600.0
 
 _log = logging.getLogger(__name__)
 
@@ -351,7 +352,7 @@ class TaskWatcher:
         """Let everyone wait longer, the longer the more often it failed."""
         interval = self._interval() or _PLACES_EVERY
         backoff = min(interval * 2.0 ** min(self._failures, 10), max(interval, _LONGEST_PAUSE)) / 2
-        self._not_before = time.monotonic() + max(backoff * random.uniform(0.9, 1.1), asked or 0.0)
+        self._not_before = time.monotonic() + max(backoff * random.uniform(0.9, 1.1), min(asked or 0.0, _LONGEST_ASKED))
 
     def _interval(self) -> float:
         """Return the shortest interval that anybody wants; 0 where nobody waits for a task."""

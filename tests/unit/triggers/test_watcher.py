@@ -209,6 +209,15 @@ def test_retry_after_slows_everyone_and_loses_none(wiro: LocalWiro) -> None:
     asyncio.run(wait())
 
 
+def test_nobody_waits_for_a_day_because_one_answer_asks_for_it(
+    wiro: LocalWiro, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "_LONGEST_ASKED", 0.3)
+    ids = order(wiro, 0.2, 3)
+    wiro.set_faults(["any:rate_limit:times=1:seconds=3600"])
+    assert words(asyncio.run(listen_to_all(ids, 0.05))) == all_succeeded(ids)
+
+
 @pytest.mark.parametrize("kind", ["error", "reset"])
 def test_a_total_outage_is_ridden_out(wiro: LocalWiro, kind: str, caplog: pytest.LogCaptureFixture) -> None:
     ids = order(wiro, 0.5, 120) + order(wiro, 1.5, 30)
