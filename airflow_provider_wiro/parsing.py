@@ -11,6 +11,8 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorParti
 
 from airflow_provider_wiro.exceptions import WiroConfigurationError
 
+VERIFY = ("container", "none")
+
 
 class Later:
     """Stands for an argument that will come when the task runs."""
@@ -39,6 +41,16 @@ def check_destination(destination: Any, *, needed: bool = False) -> None:
         return
     if not isinstance(destination, (str, PathLike)) or not str(destination).strip():
         raise WiroConfigurationError(f"destination is {destination!r}, allowed: a folder's path or address.")
+
+
+def check_verify(verify: Any) -> None:
+    """Check how sure one wants to be of a video, as far as it is known.
+
+    :param verify: the argument.
+    :raises WiroConfigurationError: it is not allowed.
+    """
+    if not is_unresolved(verify) and verify not in VERIFY:
+        raise WiroConfigurationError(f"verify is {verify!r}, allowed: {', '.join(map(repr, VERIFY))}.")
 
 
 def default_args_here(**given: Any) -> dict[str, Any] | None:

@@ -57,6 +57,11 @@ PROVIDER_INFO: dict[str, Any] = {
                     "description": "The secret of a signature project; leave it empty for a key-only project.",
                     "schema": {"type": ["string", "null"], "format": "password"},
                 },
+                "output_hosts": {
+                    "label": "Output hosts",
+                    "description": "Hosts that files may come from beside Wiro's own: cdn.example.com, *.example.org",
+                    "schema": {"type": ["string", "null"]},
+                },
             },
         }
     ],

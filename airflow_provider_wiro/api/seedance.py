@@ -77,6 +77,18 @@ MODELS: Mapping[str, SeedanceModel] = MappingProxyType(
     }
 )
 
+# Pixels by resolution and ratio: ByteDance's documentation of the models. The upright ones are the others turned.
+_PIXELS = {
+    "480p": {"16:9": (864, 480), "4:3": (736, 544), "1:1": (640, 640), "21:9": (960, 416)},
+    "720p": {"16:9": (1248, 704), "4:3": (1120, 832), "1:1": (960, 960), "21:9": (1504, 640)},
+    "1080p": {"16:9": (1920, 1088), "4:3": (1664, 1248), "1:1": (1440, 1440), "21:9": (2176, 928)},
+}
+_PIXELS_OF_1_5 = {
+    "480p": {"16:9": (864, 496), "4:3": (752, 560), "1:1": (640, 640), "21:9": (992, 432)},
+    "720p": {"16:9": (1280, 720), "4:3": (1112, 834), "1:1": (960, 960), "21:9": (1470, 630)},
+    "1080p": {"16:9": (1920, 1080), "4:3": (1664, 1248), "1:1": (1440, 1440), "21:9": (2206, 946)},
+}
+
 # An operator's argument -> its names on the wire, where they differ.
 _WIRE_NAMES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
@@ -136,6 +148,45 @@ def wire_inputs(
     if faults:
         raise WiroInputError(spec.name, faults)
     return wire
+
+
+@dataclass(frozen=True)
+class OrderedVideo:
+    """What a video should be like; ``None`` where the order does not say."""
+
+    pixels: tuple[int, int] | None
+    """Width and height."""
+    duration: float | None
+    """Seconds."""
+    frame_rate: float | None
+    """Frames per second."""
+
+
+def ordered_video(model: str, inputs: Mapping[str, Any]) -> OrderedVideo | None:
+    """Return what an order asks its video to be like.
+
+    :param model: ``owner/name``.
+    :param inputs: the inputs by name on the wire, as they are sent or as Wiro echoes them.
+    :return: ``None`` for a model that is not of this family.
+    """
+    spec = find_model(model)
+    if spec is None:
+        return None
+    across, _, down = str(inputs.get("ratio", "")).strip().partition(":")
+    upright = across.isdigit() and down.isdigit() and int(across) < int(down)
+    table = _PIXELS_OF_1_5 if spec.audio else _PIXELS
+    sizes = table.get(str(inputs.get("resolution", "")).strip(), {})
+    pixels = sizes.get(f"{down}:{across}" if upright else f"{across}:{down}")
+    return OrderedVideo(
+        pixels=(pixels[1], pixels[0]) if pixels and upright else pixels,
+        duration=_positive(inputs.get("duration")),
+        frame_rate=_positive(inputs.get("fps")),
+    )
+
+
+def _positive(value: Any) -> float | None:
+    number = _whole(str(value)) if value is not None else None
+    return float(number) if number is not None and number > 0 else None
 
 
 def _fields(spec: SeedanceModel) -> dict[str, tuple[str, Callable[[Any], str | None]]]:

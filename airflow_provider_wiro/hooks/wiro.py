@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import ip_address
@@ -27,8 +28,10 @@ class WiroHook(BaseHook):
     """Signs and sends requests with the credentials of an Airflow connection.
 
     The connection's fields, as the form labels them: *API key* (``password``), *API secret* (extra ``api_secret``;
-    empty for a key-only project) and *Base URL* (``host``; empty for Wiro's own, without a path ``/v1`` is added). Key
-    and secret are registered with Airflow's secrets masker as soon as they are read.
+    empty for a key-only project), *Output hosts* (extra ``output_hosts``: where files may come from beside Wiro's own
+    hosts, separated by commas, ``*.`` in front of a name for all below) and *Base URL* (``host``; empty for Wiro's own,
+    without a path ``/v1`` is added). Key and secret are registered with Airflow's secrets masker as soon as they are
+    read.
 
     :param wiro_conn_id: id of the connection; default ``wiro_default``.
     """
@@ -41,6 +44,7 @@ class WiroHook(BaseHook):
     def __init__(self, wiro_conn_id: str = default_conn_name) -> None:
         super().__init__()
         self.wiro_conn_id = wiro_conn_id
+        self._output_hosts: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"WiroHook(wiro_conn_id={self.wiro_conn_id!r})"
@@ -86,11 +90,21 @@ class WiroHook(BaseHook):
             connection = self.get_connection(self.wiro_conn_id)
         except AirflowNotFoundException:
             raise self._no_connection() from None
+        self._output_hosts = self._hosts(connection.extra_dejson.get("output_hosts"))
         key, secret = self._credentials(connection)
         mask_secret(key)
         if secret is not None:
             mask_secret(secret)
         return WiroAuth(key, secret), self._base_url(connection)
+
+    @property
+    def output_hosts(self) -> tuple[str, ...]:
+        """The hosts from which files are taken beside Wiro's own.
+
+        :raises WiroConfigurationError: there is no such connection, or a field of it cannot be used.
+        """
+        self.get_conn()
+        return self._output_hosts
 
     def run(self, model: str, inputs: Mapping[str, Any], files: Mapping[str, str | Path] | None = None) -> RunReceipt:
         """Order one run; see :meth:`WiroClient.run <airflow_provider_wiro.api.client.WiroClient.run>`."""
@@ -169,6 +183,17 @@ class WiroHook(BaseHook):
                 "(a space, a line break, or one outside ASCII)."
             )
         return text or None
+
+    def _hosts(self, value: Any) -> tuple[str, ...]:
+        names = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+        hosts = tuple(name for name in (str(each).strip().lower() for each in names) if name)
+        for host in hosts:
+            if not re.fullmatch(r"(\*\.[a-z0-9-]+\.)?[a-z0-9.-]*[a-z0-9]", host):
+                raise WiroConfigurationError(
+                    f"'Output hosts' of connection {self.wiro_conn_id!r} has {host!r}, allowed: names of hosts, "
+                    "separated by commas, such as cdn.example.com or *.example.com."
+                )
+        return hosts
 
     def _base_url(self, connection: Connection) -> str:
         host = (connection.host or "").strip()

@@ -31,7 +31,7 @@ from airflow_provider_wiro.exceptions import (
     WiroTaskFailedError,
     WiroTaskTimeoutError,
 )
-from airflow_provider_wiro.parsing import CheckedPartial, Later, check_destination, is_unresolved
+from airflow_provider_wiro.parsing import CheckedPartial, Later, check_destination, check_verify, is_unresolved
 from airflow_provider_wiro.submission.decision import MAX_FAILURES, ON_CLEAR, ON_UNKNOWN
 from airflow_provider_wiro.submission.record import Record
 from airflow_provider_wiro.triggers.wiro import WiroPlaceTrigger, WiroTaskTrigger
@@ -63,6 +63,7 @@ class WaitsElsewhere(BaseOperator):
     max_poll_interval: float | None
     timeout: float
     destination: str | None
+    verify: str
     cancel_on_kill: bool
     cancel_on_timeout: bool
     on_unknown: str
@@ -204,9 +205,10 @@ class WaitsElsewhere(BaseOperator):
 
     def _open_destination(self) -> None:
         """Find out before anything is paid whether there is such a store."""
-        from airflow_provider_wiro.outputs import open_folder
+        from airflow_provider_wiro.outputs.store import open_folder
 
         check_destination(self.destination)
+        check_verify(self.verify)
         open_folder(self.destination)
 
     def _hook(self) -> WiroHook:

@@ -139,9 +139,9 @@ class OrdersMany(WaitsElsewhere):
             )
             items.append(Item(index, attempt, submission, log))
 
-        def fetch(task: Any, facts: Mapping[str, Any], log: Any) -> dict[str, Any]:
+        def fetch(task: Any, facts: Mapping[str, Any], inputs: Mapping[str, Any], log: Any) -> dict[str, Any]:
             done = fetched_before(self.destination, task.wiro_task_id, log)
-            return done or fetch_to(hook, task, self.destination, facts, log)
+            return done or fetch_to(hook, task, facts, inputs, self.destination, self.verify, log)
 
         terms = Terms(self.timeout, self.cancel_on_timeout, fetch, lambda: self._killed)
         return Batch(items, shelf, client, self.log, terms)
@@ -213,7 +213,7 @@ class OrdersMany(WaitsElsewhere):
         from concurrent.futures import ThreadPoolExecutor
 
         from airflow_provider_wiro.operators._batch import AT_ONCE, State
-        from airflow_provider_wiro.outputs import write_lines
+        from airflow_provider_wiro.outputs.store import write_lines
 
         with ThreadPoolExecutor(AT_ONCE) as threads:
             lines = list(threads.map(lambda item: self._line(batch, item), batch.items))

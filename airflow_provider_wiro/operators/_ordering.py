@@ -239,7 +239,13 @@ class OrdersOnce(WaitsElsewhere):
         if self.destination is None:
             return facts
         return fetched_before(self.destination, task.wiro_task_id, self.log) or fetch_to(
-            hook, task, self.destination, facts, self.log
+            hook,
+            task,
+            facts,
+            {**task.inputs, **self.wire_inputs()},
+            self.destination,
+            self.verify,
+            self.log,
         )
 
     def _time_out(self, hook: WiroHook, task: WiroTask) -> WiroTask:

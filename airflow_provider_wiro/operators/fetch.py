@@ -10,7 +10,7 @@ from airflow.sdk import BaseOperator
 from airflow_provider_wiro.api.tasks import Outcome, WiroTask, ensure_succeeded
 from airflow_provider_wiro.exceptions import WiroTaskError, without_useless_retries
 from airflow_provider_wiro.links import WiroTaskLink
-from airflow_provider_wiro.parsing import check_destination, is_settled
+from airflow_provider_wiro.parsing import check_destination, check_verify, is_settled
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.waiting import Log, describe, read_reference
 
@@ -35,25 +35,39 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
     :param task: what a run operator or the sensor returned, a Wiro task id, or ``{"task_token": …}``. (templated)
     :param destination: folder: a local path, or an address that Airflow's object storage understands, with its
         connection, such as ``s3://aws_default@bucket/videos``. (templated)
+    :param verify: ``container`` (default): an MP4 has to be whole and, for the Seedance models, as ordered in size,
+        duration and frame rate, by what the file says of itself. ``none``: only the number of bytes has to be right.
+        (templated)
     :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
     :raises WiroTaskError: the task still runs; a retry looks again.
     :raises WiroOutputError: a file cannot be had whole, or the folder cannot be written; a retry fetches again.
-    :raises AirflowFailException: the task failed, was cancelled, does not exist or has no outputs.
+    :raises AirflowFailException: the task failed, was cancelled, does not exist or has no outputs, a video is not what
+        was ordered, or an address may not be asked.
     """
 
-    template_fields: Sequence[str] = ("task", "destination", "wiro_conn_id")
+    template_fields: Sequence[str] = ("task", "destination", "verify", "wiro_conn_id")
     operator_extra_links = (WiroTaskLink(),)
     custom_operator_name = "Wiro fetch"
     ui_color = "#f6effe"
 
-    def __init__(self, *, task: Any, destination: str, wiro_conn_id: str = "wiro_default", **kwargs: Any) -> None:
+    def __init__(
+        self,
+        *,
+        task: Any,
+        destination: str,
+        verify: str = "container",
+        wiro_conn_id: str = "wiro_default",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**{"doc_md": _DOC_MD, **kwargs})
         self.task = task
         self.destination = destination
+        self.verify = verify
         self.wiro_conn_id = wiro_conn_id
         if is_settled(task):
             read_reference(task)
         check_destination(destination, needed=True)
+        check_verify(verify)
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, unless it has been done before."""
@@ -61,6 +75,7 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
 
         with without_useless_retries():
             check_destination(self.destination, needed=True)
+            check_verify(self.verify)
             wiro_task_id, token = read_reference(self.task)
             done = fetched_before(self.destination, wiro_task_id, self.log) if wiro_task_id else None
             if done is not None:
@@ -78,7 +93,7 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
         with without_useless_retries(lambda error: error.retryable and not isinstance(error, WiroTaskError)):
             ensure_succeeded(task)
             facts = describe(task, self.task if isinstance(self.task, Mapping) else None)
-            return fetch_to(hook, task, self.destination, facts, self.log)
+            return fetch_to(hook, task, facts, task.inputs, self.destination, self.verify, self.log)
 
 
 def fetched_before(destination: str, wiro_task_id: str, log: Log) -> dict[str, Any] | None:
@@ -92,8 +107,24 @@ def fetched_before(destination: str, wiro_task_id: str, log: Log) -> dict[str, A
     return done
 
 
-def fetch_to(hook: WiroHook, task: WiroTask, destination: str, facts: Mapping[str, Any], log: Log) -> dict[str, Any]:
+def fetch_to(
+    hook: WiroHook,
+    task: WiroTask,
+    facts: Mapping[str, Any],
+    inputs: Mapping[str, Any],
+    destination: str,
+    verify: str,
+    log: Log,
+) -> dict[str, Any]:
     """Store the outputs of a task that has succeeded; see :func:`airflow_provider_wiro.outputs.fetch`."""
-    from airflow_provider_wiro.outputs import fetch
+    from airflow_provider_wiro.outputs import Delivery, fetch
+    from airflow_provider_wiro.outputs.sources import Sources
 
-    return fetch(task, destination, facts, log, read_again=lambda: hook.get_task(task.wiro_task_id))
+    sources = Sources(hook.get_conn().base_url, hook.output_hosts)
+    return fetch(
+        Delivery(task, facts, inputs, verify),
+        destination,
+        sources,
+        log,
+        read_again=lambda: hook.get_task(task.wiro_task_id),
+    )

@@ -11,7 +11,7 @@ from airflow_provider_wiro.exceptions import WiroConfigurationError, WiroInputEr
 from airflow_provider_wiro.operators._elsewhere import seconds
 from airflow_provider_wiro.operators._many import OrdersMany
 from airflow_provider_wiro.operators.wiro import WiroRunOperator
-from airflow_provider_wiro.parsing import Later, check_destination, is_unresolved
+from airflow_provider_wiro.parsing import Later, check_destination, check_verify, is_unresolved
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.waiting import default_deferrable
 
@@ -76,7 +76,15 @@ class SeedanceRunOperator(WiroRunOperator):
         choice. (templated)
     """
 
-    template_fields: Sequence[str] = (*INPUTS, "model", "wiro_conn_id", "destination", "on_unknown", "on_clear")
+    template_fields: Sequence[str] = (
+        *INPUTS,
+        "model",
+        "wiro_conn_id",
+        "destination",
+        "verify",
+        "on_unknown",
+        "on_clear",
+    )
     template_fields_renderers = {"prompt": "md"}
     custom_operator_name = "Wiro video"
 
@@ -170,6 +178,9 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
     :param destination: folder for the files, as for
         :class:`~airflow_provider_wiro.operators.wiro.WiroFetchOutputsOperator`. (templated)
     :param model: the model of the videos that name none; default ``ByteDance/text-to-video-seedance-v1``. (templated)
+    :param verify: whether a video has to be whole and as ordered, as for
+        :class:`~airflow_provider_wiro.operators.wiro.WiroFetchOutputsOperator`: ``container`` (default) or ``none``.
+        (templated)
     :param min_success_ratio: which share of the videos must succeed for the task to, from 0 to 1; default 1.
     :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
     :param deferrable: wait in the triggerer and not on a worker; default True, or what the environment variable
@@ -191,7 +202,15 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
     :raises AirflowFailException: in place of any error that a retry cannot mend; its text begins with the error's name.
     """
 
-    template_fields: Sequence[str] = ("videos", "destination", "model", "wiro_conn_id", "on_unknown", "on_clear")
+    template_fields: Sequence[str] = (
+        "videos",
+        "destination",
+        "verify",
+        "model",
+        "wiro_conn_id",
+        "on_unknown",
+        "on_clear",
+    )
     template_fields_renderers: ClassVar[dict[str, str]] = {"videos": "json"}
     custom_operator_name = "Wiro batch"
     ui_color = "#d9c7f7"
@@ -203,6 +222,7 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
         destination: str,
         model: str = DEFAULT_MODEL,
         min_success_ratio: float = 1.0,
+        verify: str = "container",
         wiro_conn_id: str = "wiro_default",
         deferrable: bool = default_deferrable(),
         poll_interval: float | timedelta = 15.0,
@@ -218,6 +238,7 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
         super().__init__(**{"doc_md": _BATCH_DOC_MD, **kwargs})
         self.videos = videos
         self.destination = destination
+        self.verify = verify
         self.model = model
         self.min_success_ratio = min_success_ratio
         self.wiro_conn_id = wiro_conn_id
@@ -241,6 +262,7 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
             settle=settle,
             on_unknown=on_unknown,
             on_clear=on_clear,
+            verify=verify,
         )
 
     @classmethod
@@ -252,6 +274,7 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
         """
         cls.check_seconds(arguments)
         cls.check_policies(arguments.get("on_unknown", "fail"), arguments.get("on_clear", "reattach"))
+        check_verify(arguments.get("verify", "container"))
         check_destination(arguments.get("destination"), needed="destination" in arguments)
         ratio = arguments.get("min_success_ratio", 1.0)
         is_number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)

@@ -13,7 +13,7 @@ from airflow_provider_wiro.links import WiroTaskLink
 from airflow_provider_wiro.operators._elsewhere import seconds
 from airflow_provider_wiro.operators._ordering import OrdersOnce
 from airflow_provider_wiro.operators.fetch import WiroFetchOutputsOperator
-from airflow_provider_wiro.parsing import Later, check_destination, is_unresolved
+from airflow_provider_wiro.parsing import Later, check_destination, check_verify, is_unresolved
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.waiting import default_deferrable
 
@@ -50,6 +50,8 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         order waits for a place while the account runs as many tasks as it may (code 96).
     :param destination: folder to fetch the outputs to, as for :class:`WiroFetchOutputsOperator`; needs
         ``wait_for_completion``. (templated)
+    :param verify: whether a video has to be whole and as ordered, as for :class:`WiroFetchOutputsOperator`:
+        ``container`` (default) or ``none``. (templated)
     :param cancel_on_kill: whether the remote task is stopped when somebody ends this Airflow task; default True.
     :param cancel_on_timeout: whether the remote task is stopped when `timeout` has passed; default True.
     :param on_unknown: what to do where the outcome of a Run is not known and Wiro's tasks do not prove it: ``fail``
@@ -78,6 +80,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         "files",
         "wiro_conn_id",
         "destination",
+        "verify",
         "on_unknown",
         "on_clear",
     )
@@ -99,6 +102,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         max_poll_interval: float | timedelta | None = None,
         timeout: float | timedelta = 3600.0,
         destination: str | None = None,
+        verify: str = "container",
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         on_unknown: str = "fail",
@@ -117,6 +121,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         self.max_poll_interval = None if max_poll_interval is None else seconds(max_poll_interval)
         self.timeout = seconds(timeout)
         self.destination = destination
+        self.verify = verify
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.on_unknown = on_unknown
@@ -132,6 +137,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
             settle=settle,
             on_unknown=on_unknown,
             on_clear=on_clear,
+            verify=verify,
             destination=destination,
         )
 
@@ -150,6 +156,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
             )
         check_destination(arguments.get("destination"))
         cls.check_policies(arguments.get("on_unknown", "fail"), arguments.get("on_clear", "reattach"))
+        check_verify(arguments.get("verify", "container"))
         cls.check_inputs(arguments)
 
     @classmethod

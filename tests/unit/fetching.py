@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,18 +44,38 @@ class Fetching:
 
     def __init__(self, lines: Lines) -> None:
         self.lines = lines
+        self.hosts: tuple[str, ...] = ()
+        self.own: str | None = None
+        """Where the connection leads; default: to where the first file is."""
+        self.verify = "none"
         self.read_again = 0
 
+    def verifying(self) -> Fetching:
+        """Return one that looks into the videos."""
+        other = copy.copy(self)
+        other.verify = "container"
+        return other
+
     def __call__(
-        self, task: WiroTask, destination: str | Path, again: Callable[[], WiroTask] | None = None
+        self,
+        task: WiroTask,
+        destination: str | Path,
+        again: Callable[[], WiroTask] | None = None,
+        verify: str | None = None,
+        inputs: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        from airflow_provider_wiro.outputs import fetch
+        from airflow_provider_wiro.outputs import Delivery, fetch
+        from airflow_provider_wiro.outputs.sources import Sources
 
         def read_again() -> WiroTask:
             self.read_again += 1
             return again() if again else task
 
-        return fetch(task, str(destination), {"wiro_task_id": task.wiro_task_id}, self.lines, read_again)
+        first = next((output.url for output in task.outputs if output.url), None) or ""
+        facts = {"wiro_task_id": task.wiro_task_id}
+        delivery = Delivery(task, facts, task.inputs if inputs is None else inputs, verify or self.verify)
+        sources = Sources(first if self.own is None else self.own, self.hosts)
+        return fetch(delivery, str(destination), sources, self.lines, read_again)
 
 
 def manifest_of(destination: str | Path, wiro_task_id: str = "4711") -> dict[str, Any] | None:

@@ -51,7 +51,8 @@ LAYERS: Mapping[str, Layer] = {
     "api": may("exceptions", "requests tenacity urllib3.exceptions"),
     "hooks": may("exceptions api", "airflow"),
     "waiting": may("exceptions api", "airflow pendulum"),
-    "outputs": may("exceptions api waiting", "airflow requests tenacity"),
+    # a name of the CDN is looked up and checked before it is asked
+    "outputs": may("exceptions api waiting", "airflow requests tenacity urllib3.exceptions socket"),
     "triggers": may("exceptions api waiting hooks", "airflow"),
     "submission": may("exceptions api"),
     "links": may(foreign="airflow"),
@@ -112,7 +113,7 @@ def is_allowed(module: str, name: str) -> bool:
     if is_under(name, (PACKAGE,)):
         return layer_of(name) in LAYERS[home].ours | {home}
     if name.partition(".")[0] in sys.stdlib_module_names:
-        return home == "emulator" or not is_under(name, HTTP_OF_PYTHON)
+        return home == "emulator" or not is_under(name, HTTP_OF_PYTHON) or is_under(name, LAYERS[home].foreign)
     return is_under(name, LAYERS[home].foreign)
 
 
