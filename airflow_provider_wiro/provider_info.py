@@ -34,6 +34,13 @@ PROVIDER_INFO: dict[str, Any] = {
             "python-modules": ["airflow_provider_wiro.triggers.batch", "airflow_provider_wiro.triggers.wiro"],
         }
     ],
+    "asset-uris": [
+        {
+            "schemes": ["wiro"],
+            "handler": "airflow_provider_wiro.assets.sanitize_uri",
+            "factory": "airflow_provider_wiro.assets.create_asset",
+        }
+    ],
     "extra-links": ["airflow_provider_wiro.links.WiroTaskLink"],
     "task-decorators": [{"name": "seedance", "class-name": "airflow_provider_wiro.decorators.seedance.seedance_task"}],
     "connection-types": [

@@ -56,8 +56,8 @@ class Terms:
 
     timeout: float
     cancel_on_timeout: bool
-    fetch: Callable[[WiroTask, Mapping[str, Any], Mapping[str, Any], Log], dict[str, Any]]
-    """Stores the files of a task that has succeeded, unless they are there: task, facts, inputs; returns its facts."""
+    fetch: Callable[[WiroTask, Mapping[str, Any], Attempt, Log], dict[str, Any]]
+    """Stores the files of a task that has succeeded, unless they are there; returns its facts."""
     killed: Callable[[], bool]
 
 
@@ -337,12 +337,7 @@ class Batch:
         item.state = State.DONE
 
     def _deliver(self, item: Item, task: WiroTask) -> dict[str, Any]:
-        return self._terms.fetch(
-            task,
-            describe(task, {"model": item.attempt.model}),
-            {**task.inputs, **item.attempt.inputs},
-            item.log,
-        )
+        return self._terms.fetch(task, describe(task, {"model": item.attempt.model}), item.attempt, item.log)
 
     def _time_out(self, item: Item, task: WiroTask) -> WiroTask:
         late = f"It did not end within {self._terms.timeout:g} s"

@@ -31,6 +31,7 @@ from airflow_provider_wiro.exceptions import (
     WiroTaskFailedError,
     WiroTaskTimeoutError,
 )
+from airflow_provider_wiro.operators._depot import Depot
 from airflow_provider_wiro.parsing import CheckedPartial, Later, check_destination, check_verify, is_unresolved
 from airflow_provider_wiro.submission.decision import MAX_FAILURES, ON_CLEAR, ON_UNKNOWN
 from airflow_provider_wiro.submission.record import Record
@@ -64,6 +65,8 @@ class WaitsElsewhere(BaseOperator):
     timeout: float
     destination: str | None
     verify: str
+    delete_remote: bool
+    reuse: bool
     cancel_on_kill: bool
     cancel_on_timeout: bool
     on_unknown: str
@@ -71,6 +74,8 @@ class WaitsElsewhere(BaseOperator):
     settle: float
     _killed = False
     _queued_since = 0.0
+    _request = ""
+    """What makes equal requests known by, where their files are stored."""
     _submission: Submission | None = None
 
     @classmethod
@@ -179,7 +184,7 @@ class WaitsElsewhere(BaseOperator):
                 max_poll_interval=self.max_poll_interval,
             ),
             method_name="execute_complete",
-            kwargs={"end_time": end_time},
+            kwargs={"end_time": end_time, "request": self._request},
             # The trigger owns the deadline; this is for a night without any triggerer.
             timeout=timedelta(seconds=max(0.0, end_time - time.time()) + BACKSTOP),
         )
@@ -210,6 +215,9 @@ class WaitsElsewhere(BaseOperator):
         check_destination(self.destination)
         check_verify(self.verify)
         open_folder(self.destination)
+
+    def _depot(self) -> Depot:
+        return Depot(str(self.destination), self.verify, self.delete_remote, self.log)
 
     def _hook(self) -> WiroHook:
         from airflow_provider_wiro.hooks.wiro import WiroHook

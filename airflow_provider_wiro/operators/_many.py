@@ -19,8 +19,8 @@ from airflow_provider_wiro.exceptions import (
     WiroOrderError,
     WiroStoreError,
 )
+from airflow_provider_wiro.operators._depot import Depot, tell_outlets
 from airflow_provider_wiro.operators._elsewhere import BACKSTOP, WaitsElsewhere
-from airflow_provider_wiro.operators.fetch import fetch_to, fetched_before
 from airflow_provider_wiro.submission.decision import Attempt
 from airflow_provider_wiro.submission.record import Record, logical_key
 from airflow_provider_wiro.waiting import PLACE, read_batch_event
@@ -91,6 +91,7 @@ class OrdersMany(WaitsElsewhere):
             hook = self._hook()
             batch = self._make_batch(context, hook)
             batch.load(resumed, lambda item: self._delivered(item) is not None)
+            self._reuse(batch)
             while True:
                 batch.advance(queue.places)
                 if self._killed:
@@ -103,6 +104,7 @@ class OrdersMany(WaitsElsewhere):
     def _make_batch(self, context: Context, hook: WiroHook) -> Batch:
         from airflow_provider_wiro.operators._batch import Batch, Item, Prefixed, Terms
         from airflow_provider_wiro.operators._state import TaskStateStore, earliest, place_of
+        from airflow_provider_wiro.outputs.reuse import request_key
         from airflow_provider_wiro.submission.driver import Submission
         from airflow_provider_wiro.submission.shelf import Shelf
 
@@ -139,9 +141,9 @@ class OrdersMany(WaitsElsewhere):
             )
             items.append(Item(index, attempt, submission, log))
 
-        def fetch(task: Any, facts: Mapping[str, Any], inputs: Mapping[str, Any], log: Any) -> dict[str, Any]:
-            done = fetched_before(self.destination, task.wiro_task_id, log)
-            return done or fetch_to(hook, task, facts, inputs, self.destination, self.verify, log)
+        def fetch(task: Any, facts: Mapping[str, Any], attempt: Attempt, log: Any) -> dict[str, Any]:
+            depot = Depot(self.destination, self.verify, self.delete_remote, log)
+            return depot.fetch(hook, task, facts, attempt.inputs, request_key(attempt.model, attempt.inputs))
 
         terms = Terms(self.timeout, self.cancel_on_timeout, fetch, lambda: self._killed)
         return Batch(items, shelf, client, self.log, terms)
@@ -153,6 +155,33 @@ class OrdersMany(WaitsElsewhere):
         if item.facts is None and item.wiro_task_id is not None:
             item.facts = read_manifest(self.destination, item.wiro_task_id)
         return item.facts
+
+    def _reuse(self, batch: Batch) -> None:
+        """Take what equal requests have made before, for orders that have no Run of their own."""
+        from concurrent.futures import ThreadPoolExecutor
+
+        from airflow_provider_wiro.operators._batch import AT_ONCE, State
+        from airflow_provider_wiro.outputs.reuse import find_published, request_key
+
+        queued = batch.queued()
+        if (
+            not self.reuse
+            or not queued
+            or (self.on_clear == "resubmit" and queued[0].attempt.max_tries > queued[0].attempt.retries)
+        ):
+            return
+
+        def look(item: Item) -> None:
+            if item.record is not None and item.record.unfinished:
+                return
+            found = find_published(self.destination, request_key(item.attempt.model, item.attempt.inputs))
+            if found is not None:
+                item.state = State.DONE
+                item.facts = {**found, "total_cost": "0", "reused_from": found["wiro_task_id"]}
+                item.log.info("Not ordered: Wiro task %s has made the same before.", found["wiro_task_id"])
+
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            list(threads.map(look, queued))
 
     def _give_up(self, batch: Batch, queue: _Queue) -> None:
         """Count the time without a place from the last order that Wiro accepted."""
@@ -246,6 +275,7 @@ class OrdersMany(WaitsElsewhere):
                 f"{named}{' …' if len(failed) > _NAMED else ''}",
                 retryable=any(item.retryable for item in failed),
             )
+        tell_outlets(self, context, {name: value for name, value in result.items() if name != "failures"})
         return result
 
     def _line(self, batch: Batch, item: Item) -> dict[str, Any]:
@@ -263,12 +293,13 @@ class OrdersMany(WaitsElsewhere):
         return {
             "index": item.index,
             "status": "succeeded" if done else "failed",
-            "wiro_task_id": item.wiro_task_id,
+            "wiro_task_id": item.wiro_task_id or facts.get("wiro_task_id"),
             "model": item.attempt.model,
-            "inputs": dict(sought.inputs),
+            "inputs": facts["inputs"] if "reused_from" in facts else dict(sought.inputs),
             "submitted_at": facts.get("submitted_at"),
             "total_cost": facts.get("total_cost"),
             "elapsed_seconds": facts.get("elapsed_seconds"),
             "files": facts.get("files", []),
+            **({"reused_from": facts["reused_from"]} if "reused_from" in facts else {}),
             "error": None if done else item.error,
         }

@@ -21,8 +21,8 @@ from airflow_provider_wiro.exceptions import (
     WiroTaskTimeoutError,
 )
 from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.operators._depot import summary_of, tell_outlets
 from airflow_provider_wiro.operators._elsewhere import WaitsElsewhere
-from airflow_provider_wiro.operators.fetch import fetch_to, fetched_before
 from airflow_provider_wiro.submission.decision import Attempt
 from airflow_provider_wiro.submission.record import logical_key
 from airflow_provider_wiro.waiting import (
@@ -69,10 +69,14 @@ class OrdersOnce(WaitsElsewhere):
             self.check_policies(self.on_unknown, self.on_clear)
             if self.destination is not None:
                 self._open_destination()
+                self._request = self._request_of(inputs)
             hook = self._hook()
             self._submission = submission = self._make_submission(context, hook)
             attempt = self._attempt(context, hook, inputs)
             submission.load()
+            reused = self._reused(context, attempt)
+            if reused is not None:
+                return reused
             while True:
                 try:
                     standing = submission.proceed(attempt, self.files)
@@ -110,13 +114,17 @@ class OrdersOnce(WaitsElsewhere):
                 raise self._no_place()
         return self.execute(context)
 
-    def execute_complete(self, context: Context, event: Any, end_time: float | None = None) -> dict[str, Any]:
+    def execute_complete(
+        self, context: Context, event: Any, end_time: float | None = None, request: str = ""
+    ) -> dict[str, Any]:
         """Read the task that the trigger spoke of, and decide.
 
         :param context: Airflow's context.
         :param event: the trigger's payload.
         :param end_time: unix time at which the waiting ends.
+        :param request: what makes equal requests known by.
         """
+        self._request = request
         with self._explained():
             wiro_task_id, word = read_event(event)
             if word == REFUSED:
@@ -129,7 +137,7 @@ class OrdersOnce(WaitsElsewhere):
                 submission.sweep(replace(self._attempt(context, hook, {}), key=record.key))
             # `dag.test()` drops what was deferred with.
             end_time = end_time or (record.since if record is not None else time.time()) + self.timeout
-            return self._conclude(hook, wiro_task_id, time.time() if word == TIMEOUT else end_time)
+            return self._conclude(context, hook, wiro_task_id, time.time() if word == TIMEOUT else end_time)
 
     def on_kill(self) -> None:
         """Stop the remote task where a worker waits for it.
@@ -152,6 +160,31 @@ class OrdersOnce(WaitsElsewhere):
             killed=lambda: self._killed,
             claimed=lambda: claimed_by_siblings(context),
         )
+
+    def _request_of(self, inputs: Mapping[str, Any]) -> str:
+        """Return what makes equal requests known by; files that are sent along are not looked into."""
+        from airflow_provider_wiro.outputs.reuse import request_key
+
+        return "" if self.files else request_key(self.model, inputs)
+
+    def _reused(self, context: Context, attempt: Attempt) -> dict[str, Any] | None:
+        """Deliver what an equal request has made before, unless this order has a Run of its own."""
+        from airflow_provider_wiro.outputs.reuse import deliver_again, find_published
+
+        record = self._submission.record if self._submission is not None else None
+        wants_new = attempt.max_tries > attempt.retries and self.on_clear == "resubmit"
+        if not self.reuse or not self._request or wants_new or (record is not None and record.unfinished):
+            return None
+        found = find_published(str(self.destination), self._request)
+        if found is None:
+            return None
+        done = deliver_again(str(self.destination), f"reused-{attempt.key[:32]}", found)
+        self.log.info(
+            "Not ordered: Wiro task %s has made the same before, and it is in %s", done["reused_from"], done["manifest"]
+        )
+        done.pop("inputs", None)
+        tell_outlets(self, context, summary_of(done))
+        return done
 
     def _attempt(self, context: Context, hook: WiroHook, inputs: dict[str, Any]) -> Attempt:
         from airflow_provider_wiro.operators._state import earliest, place_of
@@ -192,7 +225,7 @@ class OrdersOnce(WaitsElsewhere):
             if self.cancel_on_kill:
                 self._stop_on_kill = StopOnKill(hook.get_client(**StopOnKill.CLIENT), wiro_task_id, self.log)
             wait_for_end(hook.get_conn(), Wait(wiro_task_id, end_time, self.log), self.poll_interval)
-        return self._conclude(hook, wiro_task_id, end_time)
+        return self._conclude(context, hook, wiro_task_id, end_time)
 
     def _announce(self, context: Context, hook: WiroHook, wiro_task_id: str) -> None:
         """Tell people, and siblings that look for a Run of their own, which Wiro task is this one's."""
@@ -203,7 +236,7 @@ class OrdersOnce(WaitsElsewhere):
         context["ti"].xcom_push(key=CLAIM_KEY, value=wiro_task_id)
         context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=url)
 
-    def _conclude(self, hook: WiroHook, wiro_task_id: str, end_time: float) -> dict[str, Any]:
+    def _conclude(self, context: Context, hook: WiroHook, wiro_task_id: str, end_time: float) -> dict[str, Any]:
         """Deliver a task that succeeded, wait on for one that runs and has time left, raise for any other."""
         has_time = self.deferrable and time.time() < end_time
         try:
@@ -232,21 +265,18 @@ class OrdersOnce(WaitsElsewhere):
         delivered = self._deliver(hook, task)
         if self._submission is not None:
             self._submission.finish()
+        tell_outlets(self, context, summary_of(delivered))
         return delivered
 
     def _deliver(self, hook: WiroHook, task: WiroTask) -> dict[str, Any]:
         facts = describe(task, {"model": self.model})
         if self.destination is None:
             return facts
-        return fetched_before(self.destination, task.wiro_task_id, self.log) or fetch_to(
-            hook,
-            task,
-            facts,
-            {**task.inputs, **self.wire_inputs()},
-            self.destination,
-            self.verify,
-            self.log,
-        )
+        try:
+            ordered = self.wire_inputs()
+        except WiroError:  # a decorated function is not called in a resume
+            ordered = {}
+        return self._depot().fetch(hook, task, facts, ordered, self._request)
 
     def _time_out(self, hook: WiroHook, task: WiroTask) -> WiroTask:
         """Stop a task whose time is up; return it if it has succeeded meanwhile, else raise."""

@@ -7,17 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
-from airflow_provider_wiro.api.tasks import Outcome, WiroTask, ensure_succeeded
+from airflow_provider_wiro.api.tasks import Outcome, ensure_succeeded
 from airflow_provider_wiro.exceptions import WiroTaskError, without_useless_retries
 from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.operators._depot import Depot, summary_of, tell_outlets
 from airflow_provider_wiro.parsing import check_destination, check_verify, is_settled
 from airflow_provider_wiro.templating import DataFromOtherTasks
-from airflow_provider_wiro.waiting import Log, describe, read_reference
+from airflow_provider_wiro.waiting import describe, read_reference
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-
-    from airflow_provider_wiro.hooks.wiro import WiroHook
 
 _DOC_MD = """\
 Stores the outputs of a [Wiro](https://wiro.ai) task, and a manifest beside them. Running it again asks Wiro nothing.
@@ -38,6 +37,8 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
     :param verify: ``container`` (default): an MP4 has to be whole and, for the Seedance models, as ordered in size,
         duration and frame rate, by what the file says of itself. ``none``: only the number of bytes has to be right.
         (templated)
+    :param delete_remote: whether the files, inputs and outputs, are deleted at Wiro once the manifest has been read
+        back; default False. What cannot be deleted is logged, and fails nothing.
     :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
     :raises WiroTaskError: the task still runs; a retry looks again.
     :raises WiroOutputError: a file cannot be had whole, or the folder cannot be written; a retry fetches again.
@@ -56,6 +57,7 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
         task: Any,
         destination: str,
         verify: str = "container",
+        delete_remote: bool = False,
         wiro_conn_id: str = "wiro_default",
         **kwargs: Any,
     ) -> None:
@@ -63,6 +65,7 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
         self.task = task
         self.destination = destination
         self.verify = verify
+        self.delete_remote = delete_remote
         self.wiro_conn_id = wiro_conn_id
         if is_settled(task):
             read_reference(task)
@@ -77,10 +80,14 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
             check_destination(self.destination, needed=True)
             check_verify(self.verify)
             wiro_task_id, token = read_reference(self.task)
-            done = fetched_before(self.destination, wiro_task_id, self.log) if wiro_task_id else None
-            if done is not None:
-                return done
+            depot = Depot(self.destination, self.verify, self.delete_remote, self.log)
             hook = WiroHook(self.wiro_conn_id)
+            done = depot.fetched_before(wiro_task_id) if wiro_task_id else None
+            if done is not None:
+                if self.delete_remote:
+                    depot.delete(hook, done["wiro_task_id"])
+                tell_outlets(self, context, summary_of(done))
+                return done
             task = hook.get_task(wiro_task_id, token)
             context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=hook.task_url(task.wiro_task_id))
             if task.outcome is Outcome.RUNNING:
@@ -93,38 +100,6 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
         with without_useless_retries(lambda error: error.retryable and not isinstance(error, WiroTaskError)):
             ensure_succeeded(task)
             facts = describe(task, self.task if isinstance(self.task, Mapping) else None)
-            return fetch_to(hook, task, facts, task.inputs, self.destination, self.verify, self.log)
-
-
-def fetched_before(destination: str, wiro_task_id: str, log: Log) -> dict[str, Any] | None:
-    """Return what an earlier fetch returned, where its manifest and files are there, else ``None``."""
-    from airflow_provider_wiro.outputs import read_manifest
-
-    done = read_manifest(destination, wiro_task_id)
-    if done is not None:
-        log.info("Wiro task %s has been fetched before: %s", wiro_task_id, done["manifest"])
-        done.pop("inputs", None)
-    return done
-
-
-def fetch_to(
-    hook: WiroHook,
-    task: WiroTask,
-    facts: Mapping[str, Any],
-    inputs: Mapping[str, Any],
-    destination: str,
-    verify: str,
-    log: Log,
-) -> dict[str, Any]:
-    """Store the outputs of a task that has succeeded; see :func:`airflow_provider_wiro.outputs.fetch`."""
-    from airflow_provider_wiro.outputs import Delivery, fetch
-    from airflow_provider_wiro.outputs.sources import Sources
-
-    sources = Sources(hook.get_conn().base_url, hook.output_hosts)
-    return fetch(
-        Delivery(task, facts, inputs, verify),
-        destination,
-        sources,
-        log,
-        read_again=lambda: hook.get_task(task.wiro_task_id),
-    )
+            done = depot.fetch(hook, task, facts)
+            tell_outlets(self, context, summary_of(done))
+            return done

@@ -181,6 +181,9 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
     :param verify: whether a video has to be whole and as ordered, as for
         :class:`~airflow_provider_wiro.operators.wiro.WiroFetchOutputsOperator`: ``container`` (default) or ``none``.
         (templated)
+    :param delete_remote: whether a video's files are deleted at Wiro once they are stored; default False.
+    :param reuse: whether a video whose model and inputs are equal to one that has been delivered to the same
+        `destination` before is taken from there and not paid again; default False. Its line has ``reused_from``.
     :param min_success_ratio: which share of the videos must succeed for the task to, from 0 to 1; default 1.
     :param wiro_conn_id: the connection; default ``wiro_default``. (templated)
     :param deferrable: wait in the triggerer and not on a worker; default True, or what the environment variable
@@ -223,6 +226,8 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
         model: str = DEFAULT_MODEL,
         min_success_ratio: float = 1.0,
         verify: str = "container",
+        delete_remote: bool = False,
+        reuse: bool = False,
         wiro_conn_id: str = "wiro_default",
         deferrable: bool = default_deferrable(),
         poll_interval: float | timedelta = 15.0,
@@ -239,6 +244,8 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
         self.videos = videos
         self.destination = destination
         self.verify = verify
+        self.delete_remote = delete_remote
+        self.reuse = reuse
         self.model = model
         self.min_success_ratio = min_success_ratio
         self.wiro_conn_id = wiro_conn_id

@@ -52,6 +52,12 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         ``wait_for_completion``. (templated)
     :param verify: whether a video has to be whole and as ordered, as for :class:`WiroFetchOutputsOperator`:
         ``container`` (default) or ``none``. (templated)
+    :param delete_remote: whether the files are deleted at Wiro once they are stored, as for
+        :class:`WiroFetchOutputsOperator`; default False.
+    :param reuse: whether a request whose model and inputs are equal to one that has been delivered to the same
+        `destination` before, by whichever task, is answered with those files and not paid again; default False. What
+        is returned then has ``reused_from``, the Wiro task that made them, and a ``total_cost`` of 0. A clear with
+        ``on_clear="resubmit"`` orders anew.
     :param cancel_on_kill: whether the remote task is stopped when somebody ends this Airflow task; default True.
     :param cancel_on_timeout: whether the remote task is stopped when `timeout` has passed; default True.
     :param on_unknown: what to do where the outcome of a Run is not known and Wiro's tasks do not prove it: ``fail``
@@ -103,6 +109,8 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         timeout: float | timedelta = 3600.0,
         destination: str | None = None,
         verify: str = "container",
+        delete_remote: bool = False,
+        reuse: bool = False,
         cancel_on_kill: bool = True,
         cancel_on_timeout: bool = True,
         on_unknown: str = "fail",
@@ -122,6 +130,8 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         self.timeout = seconds(timeout)
         self.destination = destination
         self.verify = verify
+        self.delete_remote = delete_remote
+        self.reuse = reuse
         self.cancel_on_kill = cancel_on_kill
         self.cancel_on_timeout = cancel_on_timeout
         self.on_unknown = on_unknown
@@ -138,6 +148,9 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
             on_unknown=on_unknown,
             on_clear=on_clear,
             verify=verify,
+            delete_remote=delete_remote,
+            reuse=reuse,
+            files=files,
             destination=destination,
         )
 
@@ -155,6 +168,13 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
                 advice="Set wait_for_completion=True, or fetch in a task of its own with WiroFetchOutputsOperator.",
             )
         check_destination(arguments.get("destination"))
+        for name in ("delete_remote", "reuse"):
+            if arguments.get(name) is True and arguments.get("destination") is None:
+                raise WiroConfigurationError(f"{name} is True without a destination, where the files would be.")
+        if arguments.get("reuse") is True and arguments.get("files"):
+            raise WiroConfigurationError(
+                "reuse is True with files, which are not looked into: requests cannot be equal."
+            )
         cls.check_policies(arguments.get("on_unknown", "fail"), arguments.get("on_clear", "reattach"))
         check_verify(arguments.get("verify", "container"))
         cls.check_inputs(arguments)

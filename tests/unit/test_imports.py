@@ -32,6 +32,7 @@ OURS = {
         "operators",
         "operators.seedance",
         "operators.fetch",
+        "operators._depot",
         "operators._elsewhere",
         "operators._many",
         "operators._ordering",

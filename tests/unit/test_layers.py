@@ -55,6 +55,7 @@ LAYERS: Mapping[str, Layer] = {
     "outputs": may("exceptions api waiting", "airflow requests tenacity urllib3.exceptions socket"),
     "triggers": may("exceptions api waiting hooks", "airflow"),
     "submission": may("exceptions api"),
+    "assets": may(foreign="airflow"),
     "links": may(foreign="airflow"),
     # jinja2 for a type only, like Airflow's own method that it overrides.
     "templating": may(foreign="airflow jinja2"),

@@ -20,7 +20,8 @@ from airflow_provider_wiro.exceptions import WiroError
 from airflow_provider_wiro.hooks.wiro import WiroHook
 from airflow_provider_wiro.operators.seedance import SeedanceBatchOperator, SeedanceRunOperator
 from airflow_provider_wiro.operators.wiro import WiroRunOperator
-from airflow_provider_wiro.outputs import fetch
+from airflow_provider_wiro.outputs import Delivery, fetch
+from airflow_provider_wiro.outputs.sources import Sources
 from tests.readme import table
 from tests.unit.instances import Instance, finish
 
@@ -104,7 +105,7 @@ class World:
     def unwritable(self, folder: Path) -> Any:
         task = self.ended("A table")
         (folder / "file").write_text("")
-        return fetch(task, str(folder / "file" / "below"), {}, WiroHook().log, lambda: task)
+        return fetch(Delivery(task, {}, {}), str(folder / "file" / "below"), Sources(""), WiroHook().log, lambda: task)
 
 
 PROVOKED: dict[str, Callable[[World, Path], Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import threading
 import time
@@ -184,7 +185,8 @@ def test_the_deferral_carries_ids_and_numbers_only(wiro: LocalWiro, execute: Exe
     assert arguments["wiro_task_id"] == wiro.ledger()["runs"][0]["taskid"]
     assert arguments["end_time"] - time.time() == pytest.approx(60, abs=5)
     assert "plot" not in str(arguments) + str(caught.value.kwargs)
-    assert set(caught.value.kwargs) == {"end_time"}
+    assert set(caught.value.kwargs) == {"end_time", "request"}
+    assert re.fullmatch("[0-9a-f]{64}|", caught.value.kwargs["request"])
 
 
 def test_a_wait_for_certainty_is_deferred_too(wiro: LocalWiro, execute: Execute) -> None:
