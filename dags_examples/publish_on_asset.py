@@ -1,7 +1,7 @@
 """What comes after the videos: runs when ``nightly_batch`` has told of a new batch, and writes a page that plays it.
 
-Airflow may put several events of an asset into one run, so all of them are read, not the last one only: a night that was
-made while an earlier page was being written is on the next page, and none is skipped. What an event tells is its
+Airflow may put several events of an asset into one run, so all of them are read, not the last one only: a night that
+was made while an earlier page was being written is on the next page, and none is skipped. What an event tells is its
 ``extra``: how many videos, what they cost, and where the manifest is.
 """
 
@@ -43,17 +43,17 @@ with DAG(
     @task
     def write_page(videos: list[dict[str, Any]], *, run_id: str) -> str:
         """Write a page with a player for each video; return its address."""
-        rows = "".join(
-            f"<figure><video controls preload=none src={html.escape(json.dumps(file['uri']))}></video>"
-            f"<figcaption>{html.escape(video['wiro_task_id'])}, ${html.escape(str(video['total_cost']))}</figcaption></figure>"
+        figures = [
+            f'<figure><video controls preload="none" src="{html.escape(file["uri"])}"></video>'
+            f"<figcaption>{html.escape(video['wiro_task_id'])}, ${video['total_cost']}</figcaption></figure>"
             for video in videos
             for file in video["files"]
-        )
+        ]
         name = "".join(character if character.isalnum() else "_" for character in run_id)
         page = ObjectStoragePath(PAGES if "://" in PAGES else f"file://{Path(PAGES).absolute()}") / f"{name}.html"
         page.parent.mkdir(parents=True, exist_ok=True)
         with page.open("wb") as file:
-            file.write(f"<!doctype html><meta charset=utf-8><title>Videos</title>{rows}".encode())
+            file.write(f"<!doctype html><meta charset=utf-8><title>Videos</title>{''.join(figures)}".encode())
         return str(page)
 
     write_page(read_manifests())

@@ -88,6 +88,7 @@ def airflow(wiro: LocalWiro, small_wiro: LocalWiro, home: Path, videos: Path) ->
         "WIRO_VIDEOS_DIR": str(videos),
         "WIRO_PROMPTS_CSV": str(home / "prompts.csv"),
         "WIRO_POLL_INTERVAL": "1",
+        "WIRO_PAGES_DIR": str(home / "pages"),
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # else unpausing starts last night's run, too
         "AIRFLOW_CONN_WIRO_DEFAULT": connection(wiro.base_url),
         "AIRFLOW_CONN_WIRO_SMALL": connection(small_wiro.base_url),
@@ -99,12 +100,14 @@ def airflow(wiro: LocalWiro, small_wiro: LocalWiro, home: Path, videos: Path) ->
     shutil.copytree(DAGS, dags, ignore=shutil.ignore_patterns("__pycache__"))
     for number, snippet in enumerate(snippets("python")):
         (dags / f"readme_{number}.py").write_text(snippet.replace("/tmp/wiro-videos", str(videos)), encoding="utf-8")
-    shutil.copy(EXAMPLES / "nightly_batch.py", dags)
+    for example in ("nightly_batch.py", "publish_on_asset.py"):
+        shutil.copy(EXAMPLES / example, dags)
     (home / "prompts.csv").write_text(NIGHT, encoding="utf-8-sig")
     with LocalAirflow(home, dags, env) as running:
-        for dag_id in ("form", "nightly_batch", *README_DAGS):
+        for dag_id in ("form", "nightly_batch", "publish_on_asset", *README_DAGS):
             running.api.wait_for_dag(dag_id)
         assert running.api.import_errors() == []
+        running.api.pause("publish_on_asset", paused=False)  # an event starts only what is not paused
         yield running
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,17 @@ def test_one_summary_one_manifest_one_asset_event(run: Run) -> None:
     assert task["manifest"] == run.xcom("fetch", 0)["manifest"]
     (event,) = run.api.call("GET", "/assets/events", params={"source_dag_id": "nightly_batch"})["asset_events"]
     assert event["extra"] == report
+
+
+def test_the_event_starts_what_comes_after_the_videos(run: Run, home: Path) -> None:
+    deadline = time.monotonic() + 90
+    while not (runs := run.api.call("GET", "/dags/publish_on_asset/dagRuns")["dag_runs"]):
+        assert time.monotonic() < deadline, "no run was started by the event"
+        time.sleep(0.5)
+    assert run.api.wait_for_run("publish_on_asset", runs[0]["dag_run_id"], 90) == "success"
+    (page,) = (home / "pages").iterdir()
+    (file,) = run.xcom("fetch", 0)["files"]
+    assert f'src="{file["uri"]}"' in page.read_text(encoding="utf-8")
 
 
 def test_every_task_of_a_chain_shows_the_prompt(run: Run) -> None:

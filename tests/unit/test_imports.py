@@ -117,7 +117,8 @@ def test_a_dag_file_brings_no_http_client_and_no_emulator(tmp_path: Path) -> Non
 def test_an_example_is_parsed_with_what_a_plain_dag_file_loads(tmp_path: Path, path: Path) -> None:
     modules = imported_by(tmp_path, f"import runpy; runpy.run_path({str(path)!r})", before=PLAIN_DAG)
     assert not top_levels(modules) & HEAVY
-    assert f"{PACKAGE}.operators.seedance" in modules
+    # What comes after the videos needs nothing of ours.
+    assert f"{PACKAGE}.operators.seedance" in modules or path.stem == "publish_on_asset"
     assert of_ours(modules) - ALWAYS <= OURS
     assert {m for m in of_others(modules) if not m.startswith(AIRFLOWS)} == set()
 
