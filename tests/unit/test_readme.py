@@ -105,7 +105,11 @@ class World:
     def unwritable(self, folder: Path) -> Any:
         task = self.ended("A table")
         (folder / "file").write_text("")
-        return fetch(Delivery(task, {}, {}), str(folder / "file" / "below"), Sources(""), WiroHook().log, lambda: task)
+        return self.fetch(task, folder / "file" / "below")
+
+    def fetch(self, task: Any, folder: Path, base_url: str | None = None, **ordered: str) -> Any:
+        delivery = Delivery(task, {}, {**task.inputs, **ordered})
+        return fetch(delivery, str(folder), Sources(base_url or self.wiro.base_url), WiroHook().log, lambda: task)
 
 
 PROVOKED: dict[str, Callable[[World, Path], Any]] = {
@@ -138,6 +142,8 @@ PROVOKED: dict[str, Callable[[World, Path], Any]] = {
     "was cancelled at Wiro": lambda world, _: ensure_succeeded(world.ended("[wiro:cancel]")),
     "did not end within": lambda world, _: world.late(),
     "The task is paid and its files stay at Wiro for a limited time": lambda world, path: world.unwritable(path),
+    "The video is not what was ordered": lambda world, path: world.fetch(world.ended("A table"), path, duration="10"),
+    "which is not asked": lambda world, path: world.fetch(world.ended("A table"), path, base_url="https://api.wiro.ai"),
 }
 ROWS = [(row[0].strip("`"), row[1].strip("`")) for row in table("error")]
 
