@@ -89,7 +89,6 @@ def airflow(wiro: LocalWiro, small_wiro: LocalWiro, home: Path, videos: Path) ->
         "WIRO_PROMPTS_CSV": str(home / "prompts.csv"),
         "WIRO_POLL_INTERVAL": "1",
         "WIRO_PAGES_DIR": str(home / "pages"),
-        "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",  # else unpausing starts last night's run, too
         "AIRFLOW_CONN_WIRO_DEFAULT": connection(wiro.base_url),
         "AIRFLOW_CONN_WIRO_SMALL": connection(small_wiro.base_url),
         "AIRFLOW_CONN_WIRO_WRONG_SECRET": connection(wiro.base_url, secret="canary-wrong-31c5"),
@@ -98,10 +97,12 @@ def airflow(wiro: LocalWiro, small_wiro: LocalWiro, home: Path, videos: Path) ->
     }
     dags = home / "dags"
     shutil.copytree(DAGS, dags, ignore=shutil.ignore_patterns("__pycache__"))
-    for number, snippet in enumerate(snippets("python")):
-        (dags / f"readme_{number}.py").write_text(snippet.replace("/tmp/wiro-videos", str(videos)), encoding="utf-8")
-    for example in ("nightly_batch.py", "publish_on_asset.py"):
-        shutil.copy(EXAMPLES / example, dags)
+    files = {f"readme_{number}.py": snippet for number, snippet in enumerate(snippets("python"))}
+    files["nightly_batch.py"] = (EXAMPLES / "nightly_batch.py").read_text(encoding="utf-8")
+    for name, text in files.items():
+        text = text.replace('schedule="0 2 * * *"', "schedule=None")  # else unpausing starts last night's run, too
+        (dags / name).write_text(text.replace("/tmp/wiro-videos", str(videos)), encoding="utf-8")
+    shutil.copy(EXAMPLES / "publish_on_asset.py", dags)
     (home / "prompts.csv").write_text(NIGHT, encoding="utf-8-sig")
     with LocalAirflow(home, dags, env) as running:
         for dag_id in ("form", "nightly_batch", "publish_on_asset", *README_DAGS):
