@@ -152,8 +152,8 @@ def _videos(found: Evidence, failed: set[int]) -> dict[str, float]:
             wrong.add(index)
     kept = {path.name for path in found.destination.iterdir()} if found.destination.exists() else set()
     strange = kept - {f"{taskid}{suffix}" for taskid in owners for suffix in (".mp4", ".json")}
-    # a copy that was being written when its process was killed is never anybody's file
-    strange = {name for name in strange if not name.endswith(".part")}
+    # hidden is what a killed process had not published, and the notes of which request was answered by what
+    strange = {name for name in strange if not name.startswith(".")}
     return {"lost": len(lost - failed), "wrong files": len(wrong) + len(strange)}
 
 
