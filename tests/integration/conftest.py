@@ -28,7 +28,7 @@ NIGHT = """prompt,resolution,ratio,duration,fps
 """
 README_DAGS = ("clips", "poster", "postcard", "catalogue")
 PLACES = 3
-QUEUED = [f"In the queue, {number}" for number in range(8)]
+QUEUED = [f"In the queue, {number} [wiro:slow=360]" for number in range(8)]
 BATCH = [*(f"In the batch, {number}" for number in range(5)), "In the batch, and fails [wiro:fail]"]
 COUNT = 20
 FAILS, IS_CANCELLED, IS_SLOW = 3, 7, 0
@@ -50,7 +50,7 @@ def twenty() -> list[tuple[str, str]]:
     prompts = [line for line in lines if line.strip()][:COUNT] or [f"A boat of paper, take {n}" for n in range(COUNT)]
     prompts[FAILS] += " [wiro:fail]"
     prompts[IS_CANCELLED] += " [wiro:cancel]"
-    prompts[IS_SLOW] += " [wiro:slow=1200]"
+    prompts[IS_SLOW] += " [wiro:slow=2400]"
     return [(prompt, "9:16" if index % 2 else "16:9") for index, prompt in enumerate(prompts)]
 
 
