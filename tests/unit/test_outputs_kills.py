@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,7 @@ class Stage:
         while not ready() and not self.over.wait(0.005):
             pass
 
-    def start(self, step: str | None = None) -> dying.BaseProcess:
+    def start(self, step: str | None = None) -> BaseProcess:
         return dying.start(self.folder, self.server.url, SIZE, step)
 
     def kill_at(self, step: str) -> None:
