@@ -22,6 +22,9 @@ from airflow_provider_wiro.exceptions import WiroOutputError
 
 WIRO_HOSTS = ("wiro.ai", "*.wiro.ai")
 _NAT64 = ip_network("64:ff9b::/96")
+_UNICAST = ip_network(
+    "2000::/3"
+)  # all that is public; sites may route the rest (fec0::/10, 64:ff9b:1::/48) to themselves
 _REDIRECTS = 3
 _REDIRECTING = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443}
@@ -70,7 +73,8 @@ class Sources:
             raise _refused(url, "it has a user name in it")
         own = urlsplit(self.base_url)
         same = (parts.scheme, port or _PORTS.get(parts.scheme)) == (own.scheme, own.port or _PORTS.get(own.scheme))
-        if same and (host == own.hostname or _is_loopback(host) and _is_loopback(own.hostname or "")):
+        own_host = (own.hostname or "").rstrip(".")
+        if same and (host == own_host or _is_loopback(host) and _is_loopback(own_host)):
             return Address(url, host, ())
         if parts.scheme != "https":
             raise _refused(url, "it is not https")
@@ -124,6 +128,8 @@ def is_public(address: str) -> bool:
             inner = ip_address(int(number) & 0xFFFFFFFF)  # type: ignore[assignment]
         if inner is not None:
             return is_public(str(inner))
+        if number not in _UNICAST:
+            return False
     return number.is_global and not number.is_multicast
 
 

@@ -10,6 +10,7 @@ import av
 import pytest
 
 from airflow_provider_wiro.outputs.container import UnreadableVideoError, VideoFacts, read_video
+from airflow_provider_wiro.outputs.sources import Sources
 from tests.unit.fetching import Fetching, file_at, task_of
 from tests.unit.films import box, film, u32
 
@@ -120,3 +121,9 @@ def test_a_file_of_two_gigabytes_is_looked_into_at_once(tmp_path: Path) -> None:
     began = time.monotonic()
     assert read_video(tmp_path / "film").duration == 5.0
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize("base", ["http://wiro.internal./v1", "HTTP://WIRO.INTERNAL:80/v1", "http://wiro.internal"])
+@pytest.mark.parametrize("url", ["http://wiro.internal/0.mp4", "http://Wiro.Internal.:80/0.mp4"])
+def test_one_host_written_in_two_ways_is_one_host(base: str, url: str) -> None:
+    assert Sources(base).admit(url).host == "wiro.internal"
