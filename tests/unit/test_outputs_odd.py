@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 import pytest
+from airflow.sdk import ObjectStoragePath
 
+from airflow_provider_wiro.exceptions import WiroConfigurationError, WiroError
+from airflow_provider_wiro.outputs import store
 from airflow_provider_wiro.outputs.container import UnreadableVideoError, VideoFacts, read_video
 from airflow_provider_wiro.outputs.sources import Sources
 from tests.unit.fetching import Fetching, file_at, task_of
@@ -127,3 +132,29 @@ def test_a_file_of_two_gigabytes_is_looked_into_at_once(tmp_path: Path) -> None:
 @pytest.mark.parametrize("url", ["http://wiro.internal/0.mp4", "http://Wiro.Internal.:80/0.mp4"])
 def test_one_host_written_in_two_ways_is_one_host(base: str, url: str) -> None:
     assert Sources(base).admit(url).host == "wiro.internal"
+
+
+@pytest.mark.parametrize(
+    ("destination", "kind"), [("/a\0b", WiroConfigurationError), ("~nobody-at-all/videos", WiroError)]
+)
+def test_a_folder_that_cannot_be_is_an_error_of_ours(fetch: Fetching, destination: str, kind: type[WiroError]) -> None:
+    with pytest.raises(kind, match="destination"):
+        fetch(task_of(file_at("http://127.0.0.1:1/")), destination)
+
+
+def test_what_a_killed_upload_leaves_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes to an object store waits on the worker, and a worker that was killed does not clear away."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    bucket = ObjectStoragePath("memory://bucket/videos")
+    left = {name: tmp_path / name for name in (".wiro-old", ".wiro-young", "old", ".wiro-link")}
+    elsewhere = tmp_path / "elsewhere"
+    for path in (*(left[name] for name in (".wiro-old", ".wiro-young", "old")), elsewhere):
+        path.mkdir()
+        (path / "film").touch()
+        if "young" not in path.name:
+            os.utime(path, (time.time() - store._LEFT_BEHIND - 60,) * 2)
+    left[".wiro-link"].symlink_to(elsewhere)
+    with store.staging(bucket, None) as place:
+        assert place.parent == tmp_path
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".wiro-link", ".wiro-young", "elsewhere", "old"]
+    assert (elsewhere / "film").exists()
