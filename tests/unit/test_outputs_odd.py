@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import signal
+import ssl
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 import pytest
 from airflow.sdk import ObjectStoragePath
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from airflow_provider_wiro.exceptions import WiroConfigurationError, WiroError
-from airflow_provider_wiro.outputs import store
+from airflow_provider_wiro.outputs import download, store
 from airflow_provider_wiro.outputs.container import UnreadableVideoError, VideoFacts, read_video
 from airflow_provider_wiro.outputs.sources import Sources
-from tests.unit.fetching import Fetching, file_at, task_of
+from tests.unit import hostile_cdn as cdn
+from tests.unit.fetching import Fetching, assert_output_error, file_at, names, task_of
 from tests.unit.films import box, film, u32
 
 if TYPE_CHECKING:
@@ -68,6 +73,84 @@ def test_a_video_in_fragments_is_as_ordered_where_nothing_says_otherwise(
     task = task_of(file_at(server.url, len(data)), model="ByteDance/text-to-video-seedance-v1", inputs=order)
     (file,) = fetch(task, folder, verify="container")["files"]
     assert file["video"]["duration"] is None
+
+
+def slowly(*pieces: bytes, every: float = 0.02, seconds: float = 15.0) -> cdn.Route:
+    """Send the first piece, then the second again and again."""
+
+    def answer(exchange: cdn.Exchange) -> None:
+        exchange.body(pieces[0])
+        for _ in range(int(seconds / every)):
+            exchange.body(pieces[1])
+            time.sleep(every)
+
+    return answer
+
+
+START = b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\n"
+DRIPS = {
+    "a head": slowly(START, b"X"),
+    "lines of a head": slowly(b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "the length of a chunk": slowly(START + b"Transfer-Encoding: chunked\r\n\r\n5;", b"x"),
+    "what follows the last chunk": slowly(START + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n"),
+    "a film of unknown size": slowly(START + b"\r\n" + film(), b"x"),
+}
+
+
+@pytest.fixture
+def server() -> Iterator[cdn.HostileCdn]:
+    with cdn.hostile_cdn() as running:
+        yield running
+
+
+@pytest.mark.parametrize("drip", DRIPS)
+def test_no_way_to_be_slow_lasts_longer_than_a_download_may(
+    server: cdn.HostileCdn, fetch: Fetching, folder: Path, drip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "_LONGEST", 0.4)
+    server.routes["/film"] = DRIPS[drip]
+    began = time.monotonic()
+    error = assert_output_error(fetch, task_of(file_at(f"{server.url}/film", None)), folder)
+    assert time.monotonic() - began < 5
+    assert "not there after" in str(error)
+    assert not error.retryable
+    assert names(folder) == []
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_airflows_own_limit_ends_the_downloads(
+    server: cdn.HostileCdn,
+    fetch: Fetching,
+    folder: Path,
+    secure: bool,
+    certificate: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is raised in the main thread, which then waits for the others."""
+    if secure:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
+    url = server.url.replace("http:", "https:") if secure else server.url
+    server.routes["/film"] = slowly(START + b"\r\n" + film(), b"x" * 1000)
+    server.routes["/mute"] = lambda exchange: time.sleep(15)
+    began = time.monotonic()
+
+    def over(*_: object) -> None:
+        raise AirflowTaskTimeout
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.setitimer(signal.ITIMER_REAL, 1.0)
+    try:
+        with pytest.raises(AirflowTaskTimeout):
+            fetch(task_of(*(file_at(f"{url}{path}", None) for path in ("/film", "/mute"))), folder)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - began < 5
+    assert server.asked == {"/film": 1, "/mute": 1}
+    assert names(folder) == []
 
 
 def read(folder: Path, data: bytes) -> VideoFacts:
