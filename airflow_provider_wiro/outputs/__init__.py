@@ -24,7 +24,7 @@ from airflow_provider_wiro.exceptions import WiroError, WiroOutputError
 from airflow_provider_wiro.outputs.container import INDEXED, UnreadableVideoError, read_video
 from airflow_provider_wiro.outputs.download import Download, facts
 from airflow_provider_wiro.outputs.inspection import differences
-from airflow_provider_wiro.outputs.sources import Sources
+from airflow_provider_wiro.outputs.sources import Cord, Sources
 from airflow_provider_wiro.outputs.store import open_folder, publish, read_json, safe, staging, to_json, write_staged
 from airflow_provider_wiro.waiting import Log
 
@@ -91,7 +91,8 @@ def fetch(
         )
     folder = open_folder(destination)
     with staging(folder, task.wiro_task_id) as place:
-        courier = _Courier(delivery, folder, place, sources, log, read_again)
+        cords = tuple(Cord() for _ in task.outputs)
+        courier = _Courier(delivery, folder, place, sources, log, read_again, cords)
         files = courier.bring_all()
         manifest = {**delivery.facts, "inputs": dict(delivery.inputs), "files": files}
         staged, path = place / "manifest", folder / f"{safe(task.wiro_task_id)}.json"
@@ -110,6 +111,7 @@ class _Courier:
     sources: Sources
     log: Log
     read_again: Callable[[], WiroTask]
+    cords: tuple[Cord, ...]
 
     def bring_all(self) -> list[dict[str, Any]]:
         count = len(self.delivery.task.outputs)
@@ -117,9 +119,12 @@ class _Courier:
             under_way: list[Future[dict[str, Any]]] = [threads.submit(self._bring, index) for index in range(count)]
             try:
                 return [each.result() for each in under_way]
-            except BaseException:
+            except BaseException as error:
                 for each in under_way:
                     each.cancel()
+                if not isinstance(error, Exception):  # Airflow ends the task: not in an hour, but now
+                    for cord in self.cords:
+                        cord.cut()
                 raise
 
     def _bring(self, index: int) -> dict[str, Any]:
@@ -161,7 +166,7 @@ class _Courier:
         """Write one output to a local file; return its size, hash and type."""
         task = self.delivery.task
         if output.url is not None:
-            return Download(task, index, staged, self.sources, self.log, self.read_again)()
+            return Download(task, index, staged, self.sources, self.log, self.read_again, self.cords[index])()
         if output.content is None:
             raise WiroOutputError(
                 "An output has neither address nor content.", wiro_task_id=task.wiro_task_id, retryable=False

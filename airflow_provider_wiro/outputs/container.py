@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 _LARGEST_INDEX = 64 << 20  # bytes of a `moov` box that are read: an hour of video has some 2 MB
+_MOST_BOXES = 1_000_000  # outermost ones: ten hours in fragments of a frame have as many, and a lie has millions
 
 
 class UnreadableVideoError(ValueError):
@@ -94,18 +95,15 @@ def read_video(path: Path) -> VideoFacts:
 
 def _read_index(file: BinaryIO, size: int) -> tuple[_Box, bool]:
     """Walk through a file's outermost boxes, which must fill it; return ``moov``, and whether there are media."""
-    position, index, has_media, first = 0, None, False, True
+    position, index, has_media, boxes = 0, None, False, 0
     while position + 8 <= size:
+        boxes += 1
+        if boxes > _MOST_BOXES:
+            raise UnreadableVideoError(f"it has more than {_MOST_BOXES} boxes")
         file.seek(position)
-        head = file.read(16)
-        kind, length, begin = head[4:8], int.from_bytes(head[:4]), 8
-        if length == 1:
-            length, begin = int.from_bytes(head[8:16]), 16
-        elif length == 0:
-            length = size - position
-        if first and kind not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+        kind, length, begin = _read_head(file.read(16), size - position)
+        if boxes == 1 and kind not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
             raise UnreadableVideoError("it does not begin as an MP4 does")
-        first = False
         if not kind.strip(b"\0"):
             break  # padding at the end
         if length < begin or position + length > size:
@@ -122,6 +120,14 @@ def _read_index(file: BinaryIO, size: int) -> tuple[_Box, bool]:
     return index, has_media
 
 
+def _read_head(head: bytes, rest: int) -> tuple[bytes, int, int]:
+    """Return a box's kind, its length, of which there are `rest` bytes at most, and where in it the body begins."""
+    length = int.from_bytes(head[:4])
+    if length == 1:
+        return head[4:8], int.from_bytes(head[8:16]), 16
+    return head[4:8], length or rest, 8
+
+
 def _read_track(track: _Box, index: _Box) -> VideoFacts:
     header, entry = track.find(b"mdia", b"mdhd"), track.find(b"mdia", b"minf", b"stbl", b"stsd")
     if header is None or entry is None:
@@ -135,11 +141,12 @@ def _read_track(track: _Box, index: _Box) -> VideoFacts:
     if _is_turned(track):
         width, height = height, width
     long = header.number(0, 1) == 1
-    scale = header.number(20 if long else 12, 4)
-    ticks = header.number(24, 8) if long else header.number(16, 4)
-    duration = ticks / scale if scale and ticks else _fragments_duration(index)
+    duration, frames = _seconds(header, 24 if long else 16, header.number(20 if long else 12, 4)), 0
     times = track.find(b"mdia", b"minf", b"stbl", b"stts")
-    frames = _frames(times) if times is not None else 0
+    if index.find(b"mvex") is not None:  # fragments follow, and the track's own words are of what comes before them
+        duration = _fragments_duration(index)
+    elif times is not None:
+        frames = _frames(times)
     return VideoFacts(
         width=width,
         height=height,
@@ -170,9 +177,14 @@ def _fragments_duration(index: _Box) -> float | None:
     whole, movie = index.find(b"mvex", b"mehd"), index.find(b"mvhd")
     if whole is None or movie is None:
         return None
-    ticks = whole.number(4, 8 if whole.number(0, 1) == 1 else 4)
-    scale = movie.number(20 if movie.number(0, 1) == 1 else 12, 4)
-    return ticks / scale if scale and ticks else None
+    return _seconds(whole, 4, movie.number(20 if movie.number(0, 1) == 1 else 12, 4))
+
+
+def _seconds(box: _Box, start: int, scale: int) -> float | None:
+    """Return the duration that a box has at a place; its version says how wide, and nothing but ones is unknown."""
+    size = 8 if box.number(0, 1) == 1 else 4
+    ticks = box.number(start, size)
+    return ticks / scale if scale and ticks and ticks != (1 << 8 * size) - 1 else None
 
 
 _STARTS: Mapping[str, tuple[int, tuple[bytes, ...]]] = {

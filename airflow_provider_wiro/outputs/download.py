@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, wait_rand
 from airflow_provider_wiro.api.tasks import WiroTask, whole_number
 from airflow_provider_wiro.exceptions import WiroError, WiroOutputError
 from airflow_provider_wiro.outputs.container import contradiction
-from airflow_provider_wiro.outputs.sources import Sources, ask
+from airflow_provider_wiro.outputs.sources import Cord, Sources, ask
 from airflow_provider_wiro.waiting import Log
 
 LARGEST = 2 << 30
@@ -43,6 +44,7 @@ class Download:
     :param sources: which addresses may be asked.
     :param log: gets the progress of a long download.
     :param read_again: reads the task once more: the address of an output expires.
+    :param cord: ends it when it is cut; it is cut here when too much time has passed.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Download:
         sources: Sources,
         log: Log,
         read_again: Callable[[], WiroTask],
+        cord: Cord,
     ) -> None:
         self._task = task
         self._index = index
@@ -61,6 +64,7 @@ class Download:
         self._sources = sources
         self._log = log
         self._read_again = read_again
+        self._cord = cord
         self._announced = self._output.size
         self._digest: Any = hashlib.sha256()
         self._size = 0
@@ -78,16 +82,22 @@ class Download:
             wait=wait_random_exponential(multiplier=_PAUSE, max=10),
             reraise=True,
         )
-        self._began = self._said = time.monotonic()
+        self._said = time.monotonic()
+        watch = threading.Timer(_LONGEST, self._cord.cut)
+        watch.daemon = True
+        watch.start()
         try:
             retrying(self._attempt)
         except OSError as error:
             raise self._error(f"This machine cannot hold the file: {error}.") from error
+        finally:
+            watch.cancel()
         return facts(self._size, self._digest.hexdigest(), self._output.content_type)
 
     def _attempt(self) -> None:
         self._attempts += 1
         try:
+            self._ensure_time()
             self._ask()
         except WiroOutputError as error:
             error.wiro_task_id = self._task.wiro_task_id
@@ -96,13 +106,14 @@ class Download:
                 self._output = fresh[self._index] if self._index < len(fresh) else self._output
             raise
         except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+            self._ensure_time()
             raise self._error(f"The download broke: {type(error).__name__}.") from error
 
     def _ask(self) -> None:
         headers = {"Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}
         if self._size and self._etag:
             headers |= {"Range": f"bytes={self._size}-", "If-Range": self._etag}
-        with ask(self._sources, self._output.url or "", headers, _TIMEOUTS, self._attempts) as response:
+        with ask(self._sources, self._output.url or "", headers, _TIMEOUTS, self._attempts, self._cord) as response:
             self._check(response)
             self._make_room()
             with self._staged.open("r+b" if self._size else "wb") as file:
@@ -133,8 +144,11 @@ class Download:
             now = time.monotonic()
             if now - began > _GRACE and received / (now - began) < _SLOWEST:
                 raise self._error(f"The CDN sends less than {_SLOWEST} bytes per second.")
-            if now - self._began > _LONGEST:
-                raise self._error(f"The file is not there after {_LONGEST:g} s.", retryable=False)
+        self._ensure_time()  # a file of unknown size that is cut seems to be whole
+
+    def _ensure_time(self) -> None:
+        if self._cord.is_cut:
+            raise self._error(f"The file is not there after {_LONGEST:g} s.", retryable=False)
 
     def _check_start(self, start: bytes) -> None:
         why = contradiction(self._output.content_type, start) if len(start) >= 16 or start[:1] == b"<" else None

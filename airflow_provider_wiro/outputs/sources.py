@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import re
 import socket
+import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address, ip_network
 from typing import Any
@@ -22,6 +24,9 @@ from airflow_provider_wiro.exceptions import WiroOutputError
 
 WIRO_HOSTS = ("wiro.ai", "*.wiro.ai")
 _NAT64 = ip_network("64:ff9b::/96")
+_UNICAST = ip_network(
+    "2000::/3"
+)  # all that is public; sites may route the rest (fec0::/10, 64:ff9b:1::/48) to themselves
 _REDIRECTS = 3
 _REDIRECTING = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443}
@@ -70,7 +75,8 @@ class Sources:
             raise _refused(url, "it has a user name in it")
         own = urlsplit(self.base_url)
         same = (parts.scheme, port or _PORTS.get(parts.scheme)) == (own.scheme, own.port or _PORTS.get(own.scheme))
-        if same and (host == own.hostname or _is_loopback(host) and _is_loopback(own.hostname or "")):
+        own_host = (own.hostname or "").rstrip(".")
+        if same and (host == own_host or _is_loopback(host) and _is_loopback(own_host)):
             return Address(url, host, ())
         if parts.scheme != "https":
             raise _refused(url, "it is not https")
@@ -124,7 +130,38 @@ def is_public(address: str) -> bool:
             inner = ip_address(int(number) & 0xFFFFFFFF)  # type: ignore[assignment]
         if inner is not None:
             return is_public(str(inner))
+        if number not in _UNICAST:
+            return False
     return number.is_global and not number.is_multicast
+
+
+class Cord:
+    """What a download hangs by. Cut, it ends at once, whatever it waits for.
+
+    Time-outs do not see to that: they begin anew with every byte, and a head can come byte by byte for days.
+    """
+
+    def __init__(self) -> None:
+        self._sockets: list[socket.socket] = []
+        self._lock = threading.Lock()
+        self.is_cut = False
+
+    def tie(self, connected: Any) -> None:
+        """Note a connection of the download."""
+        with self._lock:
+            if isinstance(connected, socket.socket):
+                self._sockets.append(connected)
+        if self.is_cut:
+            self.cut()
+
+    def cut(self) -> None:
+        """End all connections, and those to come."""
+        with self._lock:
+            self.is_cut = True
+            for each in self._sockets:
+                # Not the method of a TLS socket, which would pull the encryption from under the thread that reads.
+                with suppress(OSError):
+                    socket.socket.shutdown(each, socket.SHUT_RDWR)
 
 
 class _Session(requests.Session):
@@ -132,11 +169,31 @@ class _Session(requests.Session):
         """Look at no redirect, where `requests` would read its body to the end, however long, to be able to go on."""
 
 
-class _ToCheckedAddress(HTTPAdapter):
+class _Tied(HTTPAdapter):
+    """Makes connections that can be cut."""
+
+    def __init__(self, cord: Cord) -> None:
+        super().__init__()
+        self._cord = cord
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*args, **kwargs)
+        cord = self._cord
+
+        class Tied(pool.ConnectionCls):  # type: ignore[misc]
+            def connect(self) -> None:
+                super().connect()
+                cord.tie(self.sock)
+
+        pool.ConnectionCls = Tied
+        return pool
+
+
+class _ToCheckedAddress(_Tied):
     """Connects to an address in place of a name, with the name's certificate and `Host`."""
 
-    def __init__(self, host: str, address: str) -> None:
-        super().__init__()
+    def __init__(self, cord: Cord, host: str, address: str) -> None:
+        super().__init__(cord)
         self._host = host
         self._address = address
 
@@ -148,7 +205,9 @@ class _ToCheckedAddress(HTTPAdapter):
         return where, how
 
 
-def ask(sources: Sources, url: str, headers: dict[str, str], timeouts: tuple[float, float], turn: int) -> Any:
+def ask(
+    sources: Sources, url: str, headers: dict[str, str], timeouts: tuple[float, float], turn: int, cord: Cord
+) -> Any:
     """Send a GET, follow its redirects to addresses that may be asked, and return the answer, not yet read.
 
     :param sources: what may be asked.
@@ -156,12 +215,13 @@ def ask(sources: Sources, url: str, headers: dict[str, str], timeouts: tuple[flo
     :param headers: no credentials.
     :param timeouts: seconds to connect, seconds without a byte.
     :param turn: which of a host's addresses is taken, counted round.
+    :param cord: ends it all when it is cut.
     :raises WiroOutputError: an address may not be asked, or there are too many redirects.
     :raises requests.exceptions.RequestException: there is no answer.
     """
     for _ in range(_REDIRECTS + 1):
         address = sources.admit(url)
-        response = _get(address, headers, timeouts, turn)
+        response = _get(address, headers, timeouts, turn, cord)
         if response.status_code not in _REDIRECTING or "Location" not in response.headers:
             return response
         response.close()
@@ -172,13 +232,17 @@ def ask(sources: Sources, url: str, headers: dict[str, str], timeouts: tuple[flo
     raise WiroOutputError(f"An output's address leads on more than {_REDIRECTS} times.", retryable=False)
 
 
-def _get(address: Address, headers: dict[str, str], timeouts: tuple[float, float], turn: int) -> requests.Response:
+def _get(
+    address: Address, headers: dict[str, str], timeouts: tuple[float, float], turn: int, cord: Cord
+) -> requests.Response:
     session = _Session()
     # Nothing of the API connection goes to the CDN, nor what a ~/.netrc may hold for its host.
     session.trust_env = False
     session.proxies = requests.utils.get_environ_proxies(address.url)
     session.verify = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+    for scheme in _PORTS:
+        session.mount(f"{scheme}://", _Tied(cord))
     if address.checked:
-        session.mount("https://", _ToCheckedAddress(address.host, address.checked[turn % len(address.checked)]))
+        session.mount("https://", _ToCheckedAddress(cord, address.host, address.checked[turn % len(address.checked)]))
         headers = {**headers, "Host": urlsplit(address.url).netloc}
     return session.get(address.url, headers=headers, stream=True, timeout=timeouts, allow_redirects=False)

@@ -29,9 +29,11 @@ def open_folder(destination: Any) -> ObjectStoragePath:
     :raises WiroOutputError: the store cannot be had now.
     """
     address = str(destination)  # a path object does as well
-    if "://" not in address:
-        address = str(Path(address).expanduser().absolute())
     try:
+        if "\0" in address:
+            raise ValueError("no name has a NUL in it")
+        if "://" not in address:
+            address = str(Path(address).expanduser().absolute())
         folder = ObjectStoragePath(address)
         folder.fs  # noqa: B018  (names the store, or says that nobody knows it)
     except Exception as error:  # every store has errors of its own; an unknown protocol is a ValueError
@@ -64,6 +66,7 @@ def staging(folder: ObjectStoragePath, wiro_task_id: str | None) -> Iterator[Pat
             _sweep(target, prefix)
             place = Path(tempfile.mkdtemp(prefix=prefix, dir=target))
         else:
+            _sweep(Path(tempfile.gettempdir()), prefix)
             place = Path(tempfile.mkdtemp(prefix=prefix))
     except OSError as error:
         raise WiroOutputError(
