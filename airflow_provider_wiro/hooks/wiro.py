@@ -185,7 +185,7 @@ class WiroHook(BaseHook):
         return text or None
 
     def _hosts(self, value: Any) -> tuple[str, ...]:
-        names = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else []
+        names = value if isinstance(value, list) else str(value or "").split(",")
         hosts = tuple(name for name in (str(each).strip().lower() for each in names) if name)
         for host in hosts:
             if not re.fullmatch(r"(\*\.[a-z0-9-]+\.)?[a-z0-9.-]*[a-z0-9]", host):

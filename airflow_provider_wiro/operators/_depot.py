@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -66,7 +65,7 @@ class Depot:
             done = fetch(
                 delivery, self.destination, sources, self.log, read_again=lambda: hook.get_task(task.wiro_task_id)
             )
-            _note_lineage(hook, task, done)
+            _note_lineage(hook, task, done, self.log)
         if request:
             remember(self.destination, request, task.wiro_task_id)
         if self.delete_remote:
@@ -91,18 +90,19 @@ class Depot:
             self.log.info("The files of Wiro task %s are deleted at Wiro.", wiro_task_id)
 
 
-def _note_lineage(hook: WiroHook, task: WiroTask, done: Mapping[str, Any]) -> None:
+def _note_lineage(hook: WiroHook, task: WiroTask, done: Mapping[str, Any], log: Log) -> None:
     """Tell Airflow's lineage where files came from and went to."""
     from airflow.sdk.lineage import get_hook_lineage_collector
 
-    # Lineage is a courtesy: an address that no asset may have must not lose a video that is there.
-    with contextlib.suppress(Exception):
+    try:
         collector = get_hook_lineage_collector()
         for output, file in zip(task.outputs, done["files"], strict=True):
             uri = file["uri"] if "://" in file["uri"] else f"file://{file['uri']}"
             if output.url is not None:
                 collector.add_input_asset(context=hook, uri=output.url)
             collector.add_output_asset(context=hook, uri=uri)
+    except Exception as error:  # an address that no asset may have must not lose a video that is there
+        log.warning("Lineage does not know of Wiro task %s: %s: %s", task.wiro_task_id, type(error).__name__, error)
 
 
 def tell_outlets(operator: BaseOperator, context: Context, extra: Mapping[str, Any]) -> None:

@@ -174,7 +174,7 @@ class OrdersMany(WaitsElsewhere):
         def look(item: Item) -> None:
             if item.record is not None and item.record.unfinished:
                 return
-            found = find_published(self.destination, request_key(item.attempt.model, item.attempt.inputs))
+            found = find_published(self.destination, request_key(item.attempt.model, item.attempt.inputs), self.verify)
             if found is not None:
                 item.state = State.DONE
                 item.facts = {**found, "total_cost": "0", "reused_from": found["wiro_task_id"]}

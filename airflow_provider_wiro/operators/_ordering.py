@@ -175,7 +175,7 @@ class OrdersOnce(WaitsElsewhere):
         wants_new = attempt.max_tries > attempt.retries and self.on_clear == "resubmit"
         if not self.reuse or not self._request or wants_new or (record is not None and record.unfinished):
             return None
-        found = find_published(str(self.destination), self._request)
+        found = find_published(str(self.destination), self._request, self.verify)
         if found is None:
             return None
         done = deliver_again(str(self.destination), f"reused-{attempt.key[:32]}", found)

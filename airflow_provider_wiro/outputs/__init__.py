@@ -21,7 +21,7 @@ from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_wiro.api.tasks import WiroOutput, WiroTask
 from airflow_provider_wiro.exceptions import WiroError, WiroOutputError
-from airflow_provider_wiro.outputs.container import INDEXED, UnreadableVideoError, read_video
+from airflow_provider_wiro.outputs.container import UnreadableVideoError, is_indexed, read_video
 from airflow_provider_wiro.outputs.download import Download, facts
 from airflow_provider_wiro.outputs.inspection import differences
 from airflow_provider_wiro.outputs.sources import Cord, Sources
@@ -177,8 +177,7 @@ class _Courier:
 
     def _look(self, output: WiroOutput, staged: Path) -> dict[str, Any]:
         """Hold a video against its order; return what it says of itself."""
-        kind = output.content_type.partition(";")[0].strip().lower()
-        if self.delivery.verify == "none" or output.url is None or kind not in INDEXED:
+        if self.delivery.verify == "none" or output.url is None or not is_indexed(output.content_type):
             return {}
         task = self.delivery.task
         try:

@@ -199,8 +199,11 @@ _STARTS: Mapping[str, tuple[int, tuple[bytes, ...]]] = {
     "audio/wav": (8, (b"WAVE",)),
     "audio/x-wav": (8, (b"WAVE",)),
 }
-INDEXED = ("video/mp4", "video/quicktime")
-"""The types that :func:`read_video` reads."""
+
+
+def is_indexed(content_type: str) -> bool:
+    """Tell whether :func:`read_video` reads files of a type."""
+    return content_type.partition(";")[0].strip().lower() in ("video/mp4", "video/quicktime")
 
 
 def contradiction(content_type: str, start: bytes) -> str | None:

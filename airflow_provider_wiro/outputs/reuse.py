@@ -14,6 +14,7 @@ from typing import Any
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_wiro.outputs import read_manifest
+from airflow_provider_wiro.outputs.container import is_indexed
 from airflow_provider_wiro.outputs.store import open_folder, publish, read_json, staging, to_json, write_staged
 
 _FOLDER = ".requests"
@@ -40,17 +41,22 @@ def remember(destination: str, request: str, wiro_task_id: str) -> None:
     _write(folder, folder / _FOLDER / f"{request}.json", {"wiro_task_id": wiro_task_id}, wiro_task_id)
 
 
-def find_published(destination: str, request: str) -> dict[str, Any] | None:
+def find_published(destination: str, request: str, verify: str) -> dict[str, Any] | None:
     """Return the manifest of a request that was answered before, if its files are whole, else ``None``.
 
     :param destination: the folder.
     :param request: see :func:`request_key`.
+    :param verify: with ``container``, a video that was stored without a look into it is no answer.
     """
     try:
         wiro_task_id = read_json(open_folder(destination) / _FOLDER / f"{request}.json")["wiro_task_id"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
-    return read_manifest(destination, str(wiro_task_id))
+    found = read_manifest(destination, str(wiro_task_id))
+    if found is None or verify == "none":
+        return found
+    looked_into = all("video" in file or not is_indexed(str(file["content_type"])) for file in found["files"])
+    return found if looked_into else None
 
 
 def deliver_again(destination: str, name: str, published: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,9 +24,8 @@ from airflow_provider_wiro.exceptions import WiroOutputError
 
 WIRO_HOSTS = ("wiro.ai", "*.wiro.ai")
 _NAT64 = ip_network("64:ff9b::/96")
-_UNICAST = ip_network(
-    "2000::/3"
-)  # all that is public; sites may route the rest (fec0::/10, 64:ff9b:1::/48) to themselves
+# All that is public; sites may route the rest (fec0::/10, 64:ff9b:1::/48) to themselves.
+_UNICAST = ip_network("2000::/3")
 _REDIRECTS = 3
 _REDIRECTING = frozenset({301, 302, 303, 307, 308})
 _PORTS = {"http": 80, "https": 443}

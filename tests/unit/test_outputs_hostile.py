@@ -287,10 +287,6 @@ def test_the_checked_address_is_asked_by_its_name(
     assert server.asked[0].headers["host"] == "cdn.wiro.ai"
     assert (folder / "4711.mp4").read_bytes() == VIDEO
 
-    fetch.hosts = ("cdn.example.com",)
-    error = assert_output_error(fetch, task_of(file_at("https://cdn.example.com/"), wiro_task_id="1"), folder)
-    assert "not found" in str(error) or "SSLError" in str(error)
-
 
 def test_a_host_that_the_connection_names_is_asked(
     monkeypatch: pytest.MonkeyPatch, wired: Wires, fetch: Fetching, folder: Path

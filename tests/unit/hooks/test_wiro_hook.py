@@ -58,6 +58,11 @@ def test_the_base_url_is_what_the_fields_say(connect: Any, fields: dict[str, Any
         ({"password": "a-key", "host": "ftp://api.wiro.ai"}, "'Base URL' of connection 'wiro_default' cannot be used"),
         ({"password": "a-key", "host": "https://user@host"}, "'Base URL'"),
         ({"password": "a-key", "host": "https://host:99999"}, "'Base URL'"),
+        ({"password": "a-key", "extra": {"output_hosts": "https://cdn.example.com"}}, "'Output hosts' of connection"),
+        ({"password": "a-key", "extra": {"output_hosts": "cdn.example.com; x"}}, "has 'cdn.example.com; x', allowed"),
+        ({"password": "a-key", "extra": {"output_hosts": "*.com"}}, "has '*.com', allowed: names of hosts"),
+        ({"password": "a-key", "extra": {"output_hosts": "*"}}, "'Output hosts'"),
+        ({"password": "a-key", "extra": {"output_hosts": {"cdn": 1}}}, "'Output hosts'"),
     ],
 )
 def test_a_field_that_cannot_be_used_is_named_as_the_form_labels_it(
@@ -67,6 +72,19 @@ def test_a_field_that_cannot_be_used_is_named_as_the_form_labels_it(
         connect(**fields).get_conn()
     assert words in str(caught.value)
     assert "schlüssel" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "hosts"),
+    [
+        (None, ()),
+        ("", ()),
+        ("CDN.example.com, *.example.org,", ("cdn.example.com", "*.example.org")),
+        (["cdn.example.com"], ("cdn.example.com",)),
+    ],
+)
+def test_the_hosts_that_files_may_come_from(connect: Any, given: Any, hosts: tuple[str, ...]) -> None:
+    assert connect(password="a-key", extra={"output_hosts": given}).output_hosts == hosts
 
 
 def test_a_connection_that_does_not_exist_is_named() -> None:

@@ -14,6 +14,8 @@ from airflow.sdk.lineage import HookLineageCollector
 
 from airflow_provider_wiro.emulator import LocalWiro
 from airflow_provider_wiro.exceptions import WiroConfigurationError
+from airflow_provider_wiro.hooks.wiro import WiroHook
+from airflow_provider_wiro.operators._depot import Depot
 from airflow_provider_wiro.operators.seedance import SeedanceBatchOperator, SeedanceRunOperator
 from airflow_provider_wiro.operators.wiro import WiroFetchOutputsOperator, WiroRunOperator
 from tests.unit.instances import Instance, finish, runs
@@ -87,6 +89,15 @@ def test_another_folder_is_another_place(
     assert len(runs(wiro)) == 2
 
 
+@pytest.mark.parametrize(("verify", "orders"), [("container", 2), ("none", 1)])
+def test_a_video_that_nobody_looked_into_only_answers_who_asks_for_no_look(
+    wiro: LocalWiro, make: Make, instance: Instance, other: Instance, verify: str, orders: int
+) -> None:
+    finish(lambda: make(verify="none"), instance.start())
+    finish(lambda: make(reuse=True, verify=verify), other.start())
+    assert len(runs(wiro)) == orders
+
+
 @pytest.mark.parametrize("what", ["the video", "the manifest", "the note"])
 def test_files_that_are_gone_or_cut_are_not_reused(
     wiro: LocalWiro, make: Make, instance: Instance, other: Instance, what: str
@@ -156,10 +167,6 @@ def test_a_batch_orders_only_what_is_not_there(wiro: LocalWiro, make: Make, inst
 # Deleting at Wiro
 
 
-def outputs_at(wiro: LocalWiro, hook: Any, wiro_task_id: str) -> int:
-    return len(hook.get_task(wiro_task_id).outputs)
-
-
 @pytest.mark.parametrize("form", ["one task", "fetch"])
 def test_the_files_at_wiro_are_deleted_when_ours_are_there(
     wiro: LocalWiro, make: Make, instance: Instance, other: Instance, tmp_path: Path, form: str
@@ -194,19 +201,25 @@ def test_nothing_is_deleted_of_what_is_not_stored(
     assert "Task/InputOutputDelete" not in wiro.ledger()["calls"]
 
 
-def test_a_delete_that_is_refused_loses_nothing(
-    wiro: LocalWiro, make: Make, instance: Instance, capsys: pytest.CaptureFixture[str]
+def test_nothing_is_deleted_where_the_manifest_cannot_be_read_back(
+    wiro: LocalWiro, make: Make, instance: Instance, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wiro.set_faults(["detail:error"])
-    done = finish(lambda: make(delete_remote=False, wait_for_completion=False, destination=None), instance.start())
-    wiro.set_faults([])
-    from airflow_provider_wiro.hooks.wiro import WiroHook
-    from airflow_provider_wiro.operators._depot import Depot
-
-    make_depot = Depot(str(Path(instance.folder) / "videos"), "container", True, WiroHook().log)
-    make_depot.delete(WiroHook(), done["wiro_task_id"])
+    done = finish(lambda: make(destination=None), instance.start())
+    Depot(str(tmp_path / "videos"), "container", True, WiroHook().log).delete(WiroHook(), done["wiro_task_id"])
     assert "nothing is deleted" in capsys.readouterr().out
     assert "Task/InputOutputDelete" not in wiro.ledger()["calls"]
+
+
+def test_a_delete_that_fails_is_told_and_fails_nothing(
+    wiro: LocalWiro, make: Make, instance: Instance, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = finish(make, instance.start())
+    wiro.set_faults(["detail:redirect"])
+    fetch = WiroFetchOutputsOperator(
+        task_id="fetch", task=done["wiro_task_id"], destination=str(tmp_path / "videos"), delete_remote=True
+    )
+    assert fetch.execute(instance.start())["files"] == done["files"]
+    assert f"The files of Wiro task {done['wiro_task_id']} stay at Wiro" in capsys.readouterr().out
 
 
 # Assets and lineage
@@ -259,6 +272,20 @@ def test_lineage_shows_where_a_file_came_from_and_went_to(
     seen = collector.collected_assets
     assert [found.asset.uri for found in seen.inputs if "/cdn/" in found.asset.uri] == [done["outputs"][0]["url"]]
     assert f"file://{done['files'][0]['uri']}" in {found.asset.uri for found in seen.outputs}
+
+
+def test_lineage_that_fails_loses_no_video(
+    make: Make, instance: Instance, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise ValueError("no asset has such an address")
+
+    monkeypatch.setattr(HookLineageCollector, "add_output_asset", refuse)
+    collector = HookLineageCollector()
+    monkeypatch.setattr("airflow.sdk.lineage.get_hook_lineage_collector", lambda: collector)
+    done = finish(make, instance.start())
+    assert Path(done["files"][0]["uri"]).stat().st_size > 0
+    assert "Lineage does not know" in capsys.readouterr().out
 
 
 # Arguments
