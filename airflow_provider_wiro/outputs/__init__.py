@@ -31,7 +31,7 @@ from airflow_provider_wiro.waiting import Log
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-_AT_ONCE = 8
+_AT_ONCE = 12
 
 
 def read_manifest(destination: str, wiro_task_id: str) -> dict[str, Any] | None:
