@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import ObjectStoragePath
 
 from airflow_provider_wiro.api.tasks import WiroOutput, WiroTask
-from airflow_provider_wiro.exceptions import WiroError, WiroOutputError
+from airflow_provider_wiro.exceptions import WiroOutputError
 from airflow_provider_wiro.outputs.container import UnreadableVideoError, is_indexed, read_video
 from airflow_provider_wiro.outputs.download import Download, facts
 from airflow_provider_wiro.outputs.inspection import differences
@@ -31,7 +31,7 @@ from airflow_provider_wiro.waiting import Log
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-_AT_ONCE = 8
+_AT_ONCE = 12
 
 
 def read_manifest(destination: str, wiro_task_id: str) -> dict[str, Any] | None:
@@ -40,6 +40,7 @@ def read_manifest(destination: str, wiro_task_id: str) -> dict[str, Any] | None:
     :param destination: the folder, as given to :func:`fetch`.
     :param wiro_task_id: the task.
     :return: what :func:`fetch` returned then, or ``None``.
+    :raises WiroOutputError: the store cannot be asked now.
     """
     path = open_folder(destination) / f"{safe(wiro_task_id)}.json"
     try:
@@ -48,6 +49,10 @@ def read_manifest(destination: str, wiro_task_id: str) -> dict[str, Any] | None:
         ours = manifest["wiro_task_id"] == wiro_task_id
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+    except Exception as error:  # every store has errors of its own
+        raise WiroOutputError(
+            f"{path} cannot be read: {type(error).__name__}: {error}.", wiro_task_id=wiro_task_id
+        ) from error
     return {**manifest, "manifest": str(path)} if whole and ours else None
 
 
@@ -156,7 +161,7 @@ class _Courier:
             with staged.open("rb") as file:
                 digest = hashlib.file_digest(file, "sha256")
             looked = self._look(output, staged)
-        except (OSError, ValueError, WiroError):
+        except Exception:  # every store has errors of its own; publishing tells them if they last
             return None
         finally:
             staged.unlink(missing_ok=True)

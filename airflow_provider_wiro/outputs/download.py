@@ -8,9 +8,11 @@ import re
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import requests
 import urllib3.exceptions
@@ -22,10 +24,14 @@ from airflow_provider_wiro.outputs.container import contradiction
 from airflow_provider_wiro.outputs.sources import Cord, Sources, ask
 from airflow_provider_wiro.waiting import Log
 
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
 LARGEST = 2 << 30
 """Bytes of a file at most."""
 _BLOCK = 1 << 20
 _START = 512
+_SMALL, _AHEAD = 8 << 20, 8  # bytes after which another thread hashes, and blocks that may wait for it
 _TIMEOUTS = (10.0, 60.0)  # seconds to connect, seconds without a byte
 _ATTEMPTS, _PAUSE = 6, 0.5  # requests for a file, seconds before the second
 _EXPIRED = frozenset({401, 403, 404, 410})
@@ -67,6 +73,7 @@ class Download:
         self._cord = cord
         self._announced = self._output.size
         self._digest: Any = hashlib.sha256()
+        self._to_hash: deque[Future[None]] = deque()
         self._size = 0
         self._etag: str | None = None
         self._attempts = 0
@@ -87,7 +94,8 @@ class Download:
         watch.daemon = True
         watch.start()
         try:
-            retrying(self._attempt)
+            with ThreadPoolExecutor(1) as self._hasher:
+                retrying(self._attempt)
         except OSError as error:
             raise self._error(f"This machine cannot hold the file: {error}.") from error
         finally:
@@ -120,7 +128,7 @@ class Download:
                 file.seek(self._size)
                 for block in self._blocks(response):
                     file.write(block)
-                    self._digest.update(block)
+                    self._hash(block)
                     self._size += len(block)
                     self._guard()
                 file.flush()
@@ -149,6 +157,15 @@ class Download:
     def _ensure_time(self) -> None:
         if self._cord.is_cut:
             raise self._error(f"The file is not there after {_LONGEST:g} s.", retryable=False)
+
+    def _hash(self, block: bytes) -> None:
+        """Hash a block; of a large file at the same time as the next one arrives and is written."""
+        if self._size < _SMALL:
+            self._digest.update(block)
+            return
+        self._to_hash.append(self._hasher.submit(self._digest.update, block))
+        if len(self._to_hash) > _AHEAD:
+            self._to_hash.popleft().result()
 
     def _check_start(self, start: bytes) -> None:
         why = contradiction(self._output.content_type, start) if len(start) >= 16 or start[:1] == b"<" else None

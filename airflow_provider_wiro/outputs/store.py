@@ -18,6 +18,8 @@ from airflow.sdk import ObjectStoragePath
 from airflow_provider_wiro.exceptions import WiroConfigurationError, WiroOutputError
 
 _LEFT_BEHIND = 6 * 3600.0  # seconds after which no process can still be at work on it
+# Folders are a part of the names there, and the only thing that "making" one could make is a misspelt bucket.
+_FLAT = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss"})
 
 
 def open_folder(destination: Any) -> ObjectStoragePath:
@@ -98,7 +100,8 @@ def publish(staged: Path, path: ObjectStoragePath, wiro_task_id: str | None) -> 
     """
     size = staged.stat().st_size
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.protocol not in _FLAT:
+            path.parent.mkdir(parents=True, exist_ok=True)
         if is_local(path):
             os.replace(staged, path.path)
             _keep(Path(path.path).parent)

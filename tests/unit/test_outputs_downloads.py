@@ -23,6 +23,8 @@ from tests.unit.fetching import (
     names,
     task_of,
 )
+from tests.unit.hostile_cdn import cut, hostile_cdn
+from tests.unit.hostile_cdn import tag as tag_of
 
 if TYPE_CHECKING:
     from airflow_provider_wiro.api.client import WiroClient
@@ -248,3 +250,15 @@ def test_a_certificate_authority_of_the_site_is_trusted(
 
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certificate[0]))
     assert fetch(task_of(file_at(server.url)), folder)["files"][0]["size"] == len(VIDEO)
+
+
+@pytest.mark.parametrize("tag", [True, False], ids=["goes on", "begins anew"])
+def test_a_large_file_that_breaks_off_is_hashed_whole(fetch: Fetching, folder: Path, tag: bool) -> None:
+    """Of a large file, the hash is made in another thread, which must not mix up the tries."""
+    film = VIDEO + bytes(range(256)) * (20 << 12)
+    with hostile_cdn() as server:
+        server.routes["/film"] = cut(film, tag_of(film) if tag else None, at=9 << 20)
+        (file,) = fetch(task_of(file_at(f"{server.url}/film", len(film))), folder)["files"]
+        assert server.asked["/film"] == (3 if tag else 5)
+    assert file["sha256"] == hashlib.sha256(film).hexdigest()
+    assert (folder / "4711.mp4").read_bytes() == film
