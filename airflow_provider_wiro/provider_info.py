@@ -41,7 +41,7 @@ PROVIDER_INFO: dict[str, Any] = {
             "factory": "airflow_provider_wiro.assets.create_asset",
         }
     ],
-    "extra-links": ["airflow_provider_wiro.links.WiroTaskLink"],
+    "extra-links": ["airflow_provider_wiro.links.WiroTaskLink", "airflow_provider_wiro.links.WiroVideoLink"],
     "task-decorators": [{"name": "seedance", "class-name": "airflow_provider_wiro.decorators.seedance.seedance_task"}],
     "connection-types": [
         {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -32,6 +32,7 @@ from airflow_provider_wiro.exceptions import (
     WiroTaskTimeoutError,
 )
 from airflow_provider_wiro.operators._depot import Depot
+from airflow_provider_wiro.page import failures_told
 from airflow_provider_wiro.parsing import CheckedPartial, Later, check_destination, check_verify, is_unresolved
 from airflow_provider_wiro.submission.decision import MAX_FAILURES, ON_CLEAR, ON_UNKNOWN
 from airflow_provider_wiro.submission.record import Record
@@ -190,10 +191,11 @@ class WaitsElsewhere(BaseOperator):
         )
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explained(self, context: Context) -> Iterator[None]:
         """Let every failure say what a retry and a clear will do; one that no retry can mend is not retried."""
         try:
-            yield
+            with self._told(context):
+                yield
         except WiroError as error:
             outlook = self._outlook(error)
             error.advice = f"{error.advice} {outlook}".strip()
@@ -204,6 +206,14 @@ class WaitsElsewhere(BaseOperator):
             if not isinstance(error, (AirflowFailException, AirflowSkipException)):
                 self.log.error("%s", self._outlook(error))
             raise
+
+    def _told(self, context: Context) -> AbstractContextManager[None]:
+        """Let the page of videos know of failures."""
+        return failures_told(context, self.log, self._known_id)
+
+    def _known_id(self) -> str | None:
+        record = self._submission.record if self._submission is not None else None
+        return record.wiro_task_id if record is not None else None
 
     def _outlook(self, error: BaseException) -> str:
         return outlook(self._submission.record if self._submission is not None else None, error, self.on_clear)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -21,8 +22,9 @@ from airflow_provider_wiro.exceptions import (
 )
 from airflow_provider_wiro.operators._depot import Depot, tell_outlets
 from airflow_provider_wiro.operators._elsewhere import BACKSTOP, WaitsElsewhere
+from airflow_provider_wiro.page import end_of, order_of, tell_batch
 from airflow_provider_wiro.submission.decision import Attempt
-from airflow_provider_wiro.submission.record import Record, logical_key
+from airflow_provider_wiro.submission.record import Phase, Record, logical_key
 from airflow_provider_wiro.waiting import PLACE, read_batch_event
 
 if TYPE_CHECKING:
@@ -69,13 +71,16 @@ class OrdersMany(WaitsElsewhere):
         :param context: Airflow's context.
         :param event: the trigger's payload.
         """
-        with self._explained():
+        with self._explained(context):
             word, places, since, limit = read_batch_event(event)
         return self._go_on(context, _Queue(since, limit, places if word == PLACE else None), resumed=True)
 
     def on_kill(self) -> None:
         """Keep what is not ordered yet from being sent; what runs is stopped by the trigger, or before this ends."""
         self._killed = True
+
+    def _told(self, context: Context) -> AbstractContextManager[None]:
+        return nullcontext()  # each video has been told of by itself
 
     def _outlook(self, error: BaseException) -> str:
         if isinstance(error, (WiroBatchError, WiroConfigurationError, WiroOrderError, WiroStoreError)):
@@ -85,15 +90,19 @@ class OrdersMany(WaitsElsewhere):
         return f"{next_start} goes on with what is ordered, and pays for nothing twice."
 
     def _go_on(self, context: Context, queue: _Queue, *, resumed: bool) -> dict[str, Any]:
-        with self._explained():
+        with self._explained(context):
             self.check_policies(self.on_unknown, self.on_clear)
             self._open_destination()
             hook = self._hook()
             batch = self._make_batch(context, hook)
             batch.load(resumed, lambda item: self._delivered(item) is not None)
+            before = {item.index: (item.state, item.wiro_task_id) for item in batch.items} if resumed else {}
             self._reuse(batch)
             while True:
-                batch.advance(queue.places)
+                try:
+                    batch.advance(queue.places)
+                finally:
+                    before = self._tell_page(context, hook, batch, before)
                 if self._killed:
                     self._killed_while_ordering(context, batch)
                 self._give_up(batch, queue)
@@ -230,6 +239,33 @@ class OrdersMany(WaitsElsewhere):
             timeout=timedelta(seconds=end_time - now + BACKSTOP),
         )
 
+    def _tell_page(self, context: Context, hook: WiroHook, batch: Batch, before: Mapping[int, Any]) -> dict[int, Any]:
+        """Tell the page of videos what is new; return how everything stands."""
+        now = {item.index: (item.state, item.wiro_task_id) for item in batch.items}
+        new = [item for item in batch.items if before.get(item.index) != now[item.index]]
+        tell_batch(context, self.log, {item.index: self._card(hook, item) for item in new}, anew=not before)
+        return now
+
+    def _card(self, hook: WiroHook, item: Item) -> dict[str, Any]:
+        """Return what the page of videos is told of one video."""
+        from airflow_provider_wiro.operators._batch import State
+
+        states = {State.WANTED: "queued", State.LATER: "queued", State.RUNNING: "running", State.FAILED: "failed"}
+        known = {}
+        if item.wiro_task_id is not None and item.record is not None:
+            url, ordered_at = hook.task_url(item.wiro_task_id), item.record.submitted_at
+            known = {"wiro_task_id": item.wiro_task_id, "url": url, "ordered_at": ordered_at}
+        card = order_of(item.attempt.model, self._sent(item), states.get(item.state, "succeeded"), **known)
+        if item.state is State.DONE:
+            card |= end_of(item.facts or {})
+        return card | ({"error": item.error[:1000]} if item.state is State.FAILED else {})
+
+    @staticmethod
+    def _sent(item: Item) -> Mapping[str, Any]:
+        """Return the inputs as they are, or would be, sent."""
+        record = item.record or Record(item.attempt.key, Phase.OPEN, 0, 0)
+        return item.attempt.sought(record).inputs
+
     def _killed_while_ordering(self, context: Context, batch: Batch) -> None:
         from airflow_provider_wiro.operators._state import is_over
 
@@ -289,13 +325,12 @@ class OrdersMany(WaitsElsewhere):
                 batch.fail(item, error)
         facts = item.facts or {}
         done = item.state is State.DONE
-        sought = item.attempt.sought(item.record or Record(item.attempt.key, "open", 0, 0))  # type: ignore[arg-type]
         return {
             "index": item.index,
             "status": "succeeded" if done else "failed",
             "wiro_task_id": item.wiro_task_id or facts.get("wiro_task_id"),
             "model": item.attempt.model,
-            "inputs": facts["inputs"] if "reused_from" in facts else dict(sought.inputs),
+            "inputs": facts["inputs"] if "reused_from" in facts else dict(self._sent(item)),
             "submitted_at": facts.get("submitted_at"),
             "total_cost": facts.get("total_cost"),
             "elapsed_seconds": facts.get("elapsed_seconds"),

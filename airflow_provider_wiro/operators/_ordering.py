@@ -23,6 +23,7 @@ from airflow_provider_wiro.exceptions import (
 from airflow_provider_wiro.links import WiroTaskLink
 from airflow_provider_wiro.operators._depot import summary_of, tell_outlets
 from airflow_provider_wiro.operators._elsewhere import WaitsElsewhere
+from airflow_provider_wiro.page import END_KEY, ORDER_KEY, end_of, order_of, tell
 from airflow_provider_wiro.submission.decision import Attempt
 from airflow_provider_wiro.submission.record import logical_key
 from airflow_provider_wiro.waiting import (
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
     from airflow_provider_wiro.hooks.wiro import WiroHook
     from airflow_provider_wiro.submission.driver import Standing, Submission
+    from airflow_provider_wiro.submission.record import Record
 
 
 class OrdersOnce(WaitsElsewhere):
@@ -64,7 +66,7 @@ class OrdersOnce(WaitsElsewhere):
         """Order, or go on with what an earlier try has ordered; wait if asked to."""
         from airflow_provider_wiro.submission.driver import Later
 
-        with self._explained():
+        with self._explained(context):
             inputs = self.wire_inputs()
             self.check_policies(self.on_unknown, self.on_clear)
             if self.destination is not None:
@@ -81,12 +83,14 @@ class OrdersOnce(WaitsElsewhere):
                 try:
                     standing = submission.proceed(attempt, self.files)
                 except WiroBusyError as error:
+                    if not self._queued_since:
+                        tell(context, self.log, ORDER_KEY, order_of(self.model, inputs, "queued"))
                     self._wait_for_a_place(error, attempt.looking_since)
                     continue
                 if not isinstance(standing, Later):
-                    return self._ordered(context, hook, standing)
+                    return self._ordered(context, hook, standing, attempt)
                 if submission.record is not None and submission.record.wiro_task_id is not None:
-                    self._announce(context, hook, submission.record.wiro_task_id)
+                    self._announce(context, hook, submission.record, attempt)
                 self._wait_until(standing.until, attempt.looking_since)
 
     def look_again(
@@ -108,7 +112,7 @@ class OrdersOnce(WaitsElsewhere):
         :param context: Airflow's context.
         :param event: the trigger's payload.
         """
-        with self._explained():
+        with self._explained(context):
             word, self._queued_since = read_place(event)
             if word == TIMEOUT:
                 raise self._no_place()
@@ -125,7 +129,7 @@ class OrdersOnce(WaitsElsewhere):
         :param request: what makes equal requests known by.
         """
         self._request = request
-        with self._explained():
+        with self._explained(context):
             wiro_task_id, word = read_event(event)
             if word == REFUSED:
                 self.log.warning("The triggerer cannot read Wiro task %s; its lines above tell why.", wiro_task_id)
@@ -183,6 +187,8 @@ class OrdersOnce(WaitsElsewhere):
             "Not ordered: Wiro task %s has made the same before, and it is in %s", done["reused_from"], done["manifest"]
         )
         done.pop("inputs", None)
+        tell(context, self.log, ORDER_KEY, order_of(self.model, found["inputs"], "running"))
+        tell(context, self.log, END_KEY, end_of(done))
         tell_outlets(self, context, summary_of(done))
         return done
 
@@ -207,12 +213,12 @@ class OrdersOnce(WaitsElsewhere):
             on_clear=self.on_clear,
         )
 
-    def _ordered(self, context: Context, hook: WiroHook, standing: Standing) -> dict[str, Any]:
+    def _ordered(self, context: Context, hook: WiroHook, standing: Standing, attempt: Attempt) -> dict[str, Any]:
         from airflow_provider_wiro.operators._state import is_over
 
         record = standing.record
         wiro_task_id = str(record.wiro_task_id)
-        self._announce(context, hook, wiro_task_id)
+        self._announce(context, hook, record, attempt)
         if self._killed and self.cancel_on_kill and is_over(context):  # while the order was on its way
             StopOnKill(hook.get_client(**StopOnKill.CLIENT), wiro_task_id, self.log)()
             raise AirflowFailException(f"Airflow ended this process while Wiro task {wiro_task_id} was being ordered.")
@@ -227,14 +233,18 @@ class OrdersOnce(WaitsElsewhere):
             wait_for_end(hook.get_conn(), Wait(wiro_task_id, end_time, self.log), self.poll_interval)
         return self._conclude(context, hook, wiro_task_id, end_time)
 
-    def _announce(self, context: Context, hook: WiroHook, wiro_task_id: str) -> None:
+    def _announce(self, context: Context, hook: WiroHook, record: Record, attempt: Attempt) -> None:
         """Tell people, and siblings that look for a Run of their own, which Wiro task is this one's."""
         from airflow_provider_wiro.operators._state import CLAIM_KEY
 
+        wiro_task_id = str(record.wiro_task_id)
         url = hook.task_url(wiro_task_id)
         self.log.info("%s has the order as Wiro task %s: %s", self.model, wiro_task_id, url)
         context["ti"].xcom_push(key=CLAIM_KEY, value=wiro_task_id)
         context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=url)
+        known = {"wiro_task_id": wiro_task_id, "url": url, "ordered_at": record.submitted_at}
+        order = order_of(self.model, attempt.sought(record).inputs, "running", **known)
+        tell(context, self.log, ORDER_KEY, order)
 
     def _conclude(self, context: Context, hook: WiroHook, wiro_task_id: str, end_time: float) -> dict[str, Any]:
         """Deliver a task that succeeded, wait on for one that runs and has time left, raise for any other."""
@@ -265,6 +275,7 @@ class OrdersOnce(WaitsElsewhere):
         delivered = self._deliver(hook, task)
         if self._submission is not None:
             self._submission.finish()
+        tell(context, self.log, END_KEY, end_of(delivered))
         tell_outlets(self, context, summary_of(delivered))
         return delivered
 

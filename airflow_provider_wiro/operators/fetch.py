@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_provider_wiro.api.tasks import Outcome, ensure_succeeded
-from airflow_provider_wiro.exceptions import WiroTaskError, without_useless_retries
-from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.exceptions import WiroConfigurationError, WiroTaskError, without_useless_retries
+from airflow_provider_wiro.links import WiroTaskLink, WiroVideoLink
 from airflow_provider_wiro.operators._depot import Depot, summary_of, tell_outlets
+from airflow_provider_wiro.page import END_KEY, end_of, failures_told, tell
 from airflow_provider_wiro.parsing import check_destination, check_verify, is_settled
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.waiting import describe, read_reference
@@ -47,7 +48,7 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
     """
 
     template_fields: Sequence[str] = ("task", "destination", "verify", "wiro_conn_id")
-    operator_extra_links = (WiroTaskLink(),)
+    operator_extra_links = (WiroTaskLink(), WiroVideoLink())
     custom_operator_name = "Wiro fetch"
     ui_color = "#f6effe"
 
@@ -74,6 +75,10 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Fetch, unless it has been done before."""
+        with failures_told(context, self.log, self._known_id):
+            return self._fetch(context)
+
+    def _fetch(self, context: Context) -> dict[str, Any]:
         from airflow_provider_wiro.hooks.wiro import WiroHook
 
         with without_useless_retries():
@@ -86,8 +91,7 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
             if done is not None:
                 if self.delete_remote:
                     depot.delete(hook, done["wiro_task_id"])
-                tell_outlets(self, context, summary_of(done))
-                return done
+                return self._tell(context, done)
             task = hook.get_task(wiro_task_id, token)
             context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=hook.task_url(task.wiro_task_id))
             if task.outcome is Outcome.RUNNING:
@@ -101,5 +105,21 @@ class WiroFetchOutputsOperator(DataFromOtherTasks, BaseOperator):
             ensure_succeeded(task)
             facts = describe(task, self.task if isinstance(self.task, Mapping) else None)
             done = depot.fetch(hook, task, facts)
-            tell_outlets(self, context, summary_of(done))
-            return done
+            return self._tell(context, done, None if self._is_known else task.inputs)
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether another task of this Dag run has told what was ordered."""
+        return isinstance(self.task, Mapping) and "submitted_at" in self.task
+
+    def _known_id(self) -> str | None:
+        try:
+            return read_reference(self.task)[0]
+        except WiroConfigurationError:
+            return None
+
+    def _tell(self, context: Context, done: dict[str, Any], inputs: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Tell the page of videos and the outlets of what is there; return it."""
+        tell(context, self.log, END_KEY, end_of(done, inputs))
+        tell_outlets(self, context, summary_of(done))
+        return done

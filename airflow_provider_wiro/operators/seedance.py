@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from airflow_provider_wiro.api.seedance import DEFAULT_MODEL, MODELS, find_model, wire_inputs
 from airflow_provider_wiro.exceptions import WiroConfigurationError, WiroInputError
+from airflow_provider_wiro.links import WiroVideoLink
 from airflow_provider_wiro.operators._elsewhere import seconds
 from airflow_provider_wiro.operators._many import OrdersMany
 from airflow_provider_wiro.operators.wiro import WiroRunOperator
@@ -215,6 +216,7 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
         "on_clear",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"videos": "json"}
+    operator_extra_links = (WiroVideoLink(),)
     custom_operator_name = "Wiro batch"
     ui_color = "#d9c7f7"
 

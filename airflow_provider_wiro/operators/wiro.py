@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from airflow_provider_wiro.api.seedance import find_model, wire_inputs
 from airflow_provider_wiro.exceptions import WiroConfigurationError
-from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.links import WiroTaskLink, WiroVideoLink
 from airflow_provider_wiro.operators._elsewhere import seconds
 from airflow_provider_wiro.operators._ordering import OrdersOnce
 from airflow_provider_wiro.operators.fetch import WiroFetchOutputsOperator
@@ -91,7 +91,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         "on_clear",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"inputs": "json", "files": "json"}
-    operator_extra_links = (WiroTaskLink(),)
+    operator_extra_links = (WiroTaskLink(), WiroVideoLink())
     custom_operator_name = "Wiro run"
     ui_color = "#d9c7f7"
 

@@ -16,7 +16,8 @@ from airflow_provider_wiro.exceptions import (
     WiroTaskError,
     without_useless_retries,
 )
-from airflow_provider_wiro.links import WiroTaskLink
+from airflow_provider_wiro.links import WiroTaskLink, WiroVideoLink
+from airflow_provider_wiro.page import END_KEY, ORDER_KEY, end_of, failures_told, tell
 from airflow_provider_wiro.parsing import is_settled
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
@@ -72,7 +73,7 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
     """
 
     template_fields: Sequence[str] = ("task", "wiro_conn_id")
-    operator_extra_links = (WiroTaskLink(),)
+    operator_extra_links = (WiroTaskLink(), WiroVideoLink())
     custom_operator_name = "Wiro wait"
     ui_color = "#efe6fb"
 
@@ -95,6 +96,7 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
         self.cancel_on_kill = cancel_on_kill
         self._wait: Wait | None = None
         self._stop_on_kill: StopOnKill | None = None
+        self._seen_id: str | None = None
         for name, value in (("poll_interval", self.poke_interval), ("max_poll_interval", max_poll_interval)):
             if value is not None and value <= 0:
                 raise WiroConfigurationError(f"{name} is {value!r}, allowed: a number of seconds above 0.")
@@ -104,9 +106,10 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
     def execute(self, context: Context) -> Any:
         """Look once, then wait."""
         if not self.deferrable:
-            return super().execute(context)
+            with failures_told(context, self.log, self._known_id):
+                return super().execute(context)
         try:
-            with without_useless_retries(_may_retry):
+            with without_useless_retries(_may_retry), failures_told(context, self.log, self._known_id):
                 return self._look_and_defer(context)
         except AirflowException as error:
             if self.soft_fail or self.never_fail:
@@ -120,11 +123,12 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
         :param event: the trigger's payload.
         :param end_time: unix time at which the waiting ends.
         """
-        with without_useless_retries(_may_retry):
+        with without_useless_retries(_may_retry), failures_told(context, self.log, self._known_id):
             wiro_task_id, word = read_event(event)
+            self._seen_id = wiro_task_id
             task = self._hook().get_task(wiro_task_id)
             if task.outcome.is_terminal:
-                return self._conclude(task)
+                return self._conclude(context, task)
             if word == TIMEOUT:
                 raise AirflowSensorTimeout(
                     f"Wiro task {wiro_task_id} did not end within {self.timeout:g} s and goes on at Wiro "
@@ -156,7 +160,7 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
                 return False
             if isinstance(look, WiroError):
                 raise look
-            return PokeReturnValue(is_done=True, xcom_value=self._conclude(look))
+            return PokeReturnValue(is_done=True, xcom_value=self._conclude(context, look))
 
     def on_kill(self) -> None:
         """Stop the remote task; while deferred, the trigger does it."""
@@ -173,7 +177,7 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
             self.log.warning("Wiro task %s cannot be read yet: %s", wiro_task_id, error)
         else:
             if task.outcome.is_terminal:
-                return self._conclude(task)
+                return self._conclude(context, task)
         self._defer(wiro_task_id, time.time() + self.timeout)
 
     def _defer(self, wiro_task_id: str, end_time: float) -> NoReturn:
@@ -190,19 +194,33 @@ class WiroTaskSensor(DataFromOtherTasks, BaseSensorOperator):
             kwargs={"end_time": end_time},
         )
 
-    def _conclude(self, task: WiroTask) -> dict[str, Any]:
+    def _conclude(self, context: Context, task: WiroTask) -> dict[str, Any]:
         self._stop_on_kill = None
         ensure_succeeded(task)
         log_succeeded(self.log, task)
-        return describe(task, self.task if isinstance(self.task, Mapping) else None)
+        done = describe(task, self.task if isinstance(self.task, Mapping) else None)
+        tell(context, self.log, END_KEY, end_of(done, None if self._is_known else task.inputs))
+        return done
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether another task of this Dag run has told the page of videos what was ordered."""
+        return isinstance(self.task, Mapping) and "submitted_at" in self.task
+
+    def _known_id(self) -> str | None:
+        return self._seen_id
 
     def _task_id(self, hook: WiroHook) -> str:
         wiro_task_id, token = read_reference(self.task)
         # Tasks are waited for by id: the token is a capability that must not be stored.
-        return wiro_task_id or hook.get_task(task_token=token).wiro_task_id
+        self._seen_id = wiro_task_id or hook.get_task(task_token=token).wiro_task_id
+        return self._seen_id
 
     def _push_link(self, context: Context, hook: WiroHook, wiro_task_id: str) -> None:
-        context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=hook.task_url(wiro_task_id))
+        url = hook.task_url(wiro_task_id)
+        context["ti"].xcom_push(key=WiroTaskLink().xcom_key, value=url)
+        if not self._is_known:
+            tell(context, self.log, ORDER_KEY, {"status": "running", "wiro_task_id": wiro_task_id, "url": url})
 
     def _hook(self) -> WiroHook:
         from airflow_provider_wiro.hooks.wiro import WiroHook

@@ -28,7 +28,7 @@ NIGHT = """prompt,resolution,ratio,duration,fps
 """
 README_DAGS = ("clips", "poster", "postcard", "catalogue")
 PLACES = 3
-QUEUED = [f"In the queue, {number} [wiro:slow=360]" for number in range(8)]
+QUEUED = [f"In the queue, {number} [wiro:slow=900]" for number in range(8)]
 BATCH = [*(f"In the batch, {number}" for number in range(5)), "In the batch, and fails [wiro:fail]"]
 COUNT = 20
 FAILS, IS_CANCELLED, IS_SLOW = 3, 7, 0

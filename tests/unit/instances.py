@@ -92,7 +92,7 @@ class Instance:
             try_number=self.try_number,
             max_tries=self.max_tries,
             xcom_push=self._push,
-            xcom_pull=lambda **_: [*self.siblings, None],
+            xcom_pull=lambda key, **_: [*self.siblings, None] if key == "wiro_task_id" else self.xcoms.get(key),
             get_task_states=lambda **_: {
                 "manual__1": {f"video_{self.map_index}" if self.map_index >= 0 else "video": self.state}
             },

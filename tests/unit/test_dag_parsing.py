@@ -342,7 +342,7 @@ def test_mapped_tasks_survive_serialization(dag: DAG) -> None:
     assert_same_tasks(dag, read)
     assert all(stored.is_mapped for stored in read.tasks)
     assert read.get_task("submit").map_index_template == "{{ task.prompt }}"
-    assert [link.name for link in read.get_task("wait").operator_extra_links] == ["Wiro task"]
+    assert [link.name for link in read.get_task("wait").operator_extra_links] == ["Wiro task", "Watch"]
 
 
 def test_parsing_again_stores_the_same(examples: DagBag) -> None:

@@ -37,6 +37,7 @@ OURS = {
         "operators._many",
         "operators._ordering",
         "operators.wiro",
+        "page",
         "parsing",
         "sensors",
         "sensors.wiro",

@@ -57,13 +57,14 @@ LAYERS: Mapping[str, Layer] = {
     "submission": may("exceptions api"),
     "assets": may(foreign="airflow"),
     "links": may(foreign="airflow"),
+    "page": may("exceptions links waiting", "airflow"),
     # jinja2 for a type only, like Airflow's own method that it overrides.
     "templating": may(foreign="airflow jinja2"),
     "parsing": may("exceptions", "airflow"),
     "operators": may(
-        "exceptions api waiting hooks outputs submission links parsing templating triggers", "airflow pendulum"
+        "exceptions api waiting hooks outputs submission links page parsing templating triggers", "airflow pendulum"
     ),
-    "sensors": may("exceptions api waiting hooks links parsing templating triggers", "airflow"),
+    "sensors": may("exceptions api waiting hooks links page parsing templating triggers", "airflow"),
     "decorators": may("exceptions operators parsing", "airflow"),
     "emulator": may(foreign="fastapi starlette uvicorn jinja2 requests av PIL"),
 }

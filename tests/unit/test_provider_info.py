@@ -133,12 +133,10 @@ def test_the_connection_type_is_the_hook_s_own() -> None:
 def test_the_links_are_the_operators_own() -> None:
     links = [found(path) for path in INFO["extra-links"]]
     assert all(issubclass(link, BaseOperatorLink) and isinstance(link().name, str) for link in links)
-    assert [link().name for link in links] == ["Wiro task"]
+    assert [link().name for link in links] == ["Wiro task", "Watch"]
     for kind in ("operators", "sensors"):
         for module in INFO[kind][0]["python-modules"]:
             for name in public_classes(ROOT / f"{'/'.join(module.split('.')[1:])}.py"):
-                if name == "SeedanceBatchOperator":
-                    continue  # it has as many tasks as videos: its manifest names them
                 used = found(f"{module}.{name}").operator_extra_links
                 assert used, f"{name} has no link"
                 assert {type(link) for link in used} <= set(links), f"{name} has a link that Airflow does not know"
