@@ -22,6 +22,7 @@ const RING = { outline: "3px solid", outlineColor: "blue.solid", outlineOffset: 
 const url = (path) => new URL(path, document.baseURI).href; // Airflow may live below a path
 const isLive = (video) => video.status === "running" || video.status === "queued";
 const titleOf = (video) => video.prompt || video.label || `Wiro task ${video.wiro_task_id ?? "without a number yet"}`;
+const saysMore = (label, title) => label && !title.startsWith(label.replace(/(\.{3}|…)$/, "").trim());
 const isFilm = (file) => file.media && file.content_type.startsWith("video/");
 const filmOf = (video) => video.files.find(isFilm);
 
@@ -204,7 +205,7 @@ function Card({ video, typical, showsDag, onOpen }) {
   const film = filmOf(video);
   const title = titleOf(video);
   const details = [
-    video.index === null ? video.label !== title && video.label : `#${video.index}`,
+    video.index === null ? saysMore(video.label, title) && video.label : `#${video.index}`,
     video.ordered.seed && `seed ${video.ordered.seed}`,
     video.seconds && `took ${spoken(video.seconds)}`,
     video.reused_from && "reused, not paid",
@@ -250,11 +251,13 @@ function Links({ video, film, showsDag }) {
 
 // The lightbox
 
+const wordsOf = (name) => (name === "fps" ? "Frames per second" : name[0].toUpperCase() + name.slice(1).replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`));
+
 function Facts({ video }) {
   const rows = {
     Status: STATES[video.status].label,
     Model: video.model,
-    ...Object.fromEntries(Object.entries(video.ordered).map(([name, value]) => [name[0].toUpperCase() + name.slice(1), value])),
+    ...Object.fromEntries(Object.entries(video.ordered).map(([name, value]) => [wordsOf(name), name === "duration" ? `${value} s` : value])),
     Cost: video.cost === null ? null : `$${video.cost}`,
     Took: video.seconds ? spoken(video.seconds) : null,
     "Wiro task": video.wiro_task_id,
@@ -288,12 +291,12 @@ function Lightbox({ video, showsDag, onClose, onStep }) {
           C.Dialog.Content,
           { onKeyDown, overflow: "hidden", "data-wiro": "lightbox" },
           film
-            ? h("video", { key: film.media, src: url(film.media), poster: video.poster ? url(video.poster) : undefined, controls: true, autoPlay: true, loop: true, playsInline: true, "aria-label": titleOf(video), style: { width: "100%", maxHeight: "60vh", background: "black" } })
+            ? h("video", { key: film.media, src: url(film.media), poster: video.poster ? url(video.poster) : undefined, controls: true, autoPlay: true, loop: true, playsInline: true, "aria-label": titleOf(video), style: { width: "100%", maxHeight: "48vh", flexShrink: 0, background: "black" } })
             : h(Placeholder, { video }),
           h(
             C.Dialog.Body,
             { pt: 4, display: "flex", flexDirection: "column", gap: 4 },
-            h(C.Dialog.Title, { fontSize: "md", lineHeight: "short", fontWeight: "medium", maxHeight: "9em", overflowY: "auto" }, titleOf(video)),
+            h(C.Dialog.Title, { fontSize: "md", lineHeight: "short", fontWeight: "medium", maxHeight: "7em", overflowY: "auto", flexShrink: 0 }, titleOf(video)),
             video.error && h(C.Text, { color: "fg.error", fontSize: "sm" }, video.error),
             h(Facts, { video }),
             video.files.filter((file) => file.media).length > 1 &&
@@ -320,10 +323,11 @@ function Sum({ label, value }) {
 }
 
 function Totals({ found }) {
+  const [made, all] = [found.counts.succeeded, found.total].map((count) => count.toLocaleString());
   return h(
     C.Flex,
     { gap: { base: 6, md: 12 }, role: "group", "aria-label": "Totals" },
-    h(Sum, { label: "Videos", value: found.counts.succeeded === found.total ? `${found.total}` : `${found.counts.succeeded} of ${found.total}` }),
+    h(Sum, { label: "Videos", value: made === all ? all : `${made} of ${all}` }),
     h(Sum, { label: "Cost", value: `$${found.cost}` }),
     h(Sum, { label: "Footage", value: spoken(found.footage_seconds) }),
   );
@@ -425,8 +429,9 @@ function Videos({ dagId, runId, taskId, mapIndex }) {
   return h(
     C.Flex,
     { direction: "column", gap: 4 },
-    h(C.Flex, { justify: "space-between", wrap: "wrap", gap: 4 }, h(Totals, { found })),
-    h(Filters, { found, query, onChange: change }),
+    scope.dag_id === undefined && h(C.Heading, { as: "h1", size: "xl" }, "Videos made at Wiro"),
+    h(Totals, { found }),
+    (found.total > 1 || query.search || query.state) && h(Filters, { found, query, onChange: change }),
     hintsOf(found, problem).map((hint) => h(Hint, { key: hint }, hint)),
     found.videos.length
       ? h(
