@@ -299,7 +299,8 @@ def _text(value: Any, longest: int) -> str | None:
     if isinstance(value, bool):
         return str(value).lower()
     text = str(value).strip() if isinstance(value, (str, int, float)) else ""
-    return text[:longest].replace("\0", "") or None
+    # half a character cannot be sent, and NUL means something to databases only
+    return text[:longest].encode("utf-8", "replace").decode().replace("\0", "") or None
 
 
 def _number(value: Any, otherwise: float | None = None) -> float | None:
