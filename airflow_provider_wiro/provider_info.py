@@ -34,6 +34,22 @@ PROVIDER_INFO: dict[str, Any] = {
             "python-modules": ["airflow_provider_wiro.triggers.batch", "airflow_provider_wiro.triggers.wiro"],
         }
     ],
+    "config": {
+        "wiro": {
+            "description": "The page of videos in Airflow's UI.",
+            "options": {
+                "ui_media_roots": {
+                    "description": "Folders from which the page plays videos, separated by commas or line breaks: "
+                    "paths, or addresses such as s3://aws_default@bucket/videos, as tasks have them for "
+                    "`destination`. Empty: none; the page shows where Wiro has them.",
+                    "version_added": "0.1.0",
+                    "type": "string",
+                    "example": "/data/videos, s3://aws_default@bucket/videos",
+                    "default": "",
+                },
+            },
+        },
+    },
     "asset-uris": [
         {
             "schemes": ["wiro"],

@@ -1,140 +1,178 @@
-"""The web app behind the page "Videos". It needs a login everywhere, and for a Dag's videos the right to its XComs."""
+"""What the page asks for: the videos that somebody may see, and their bytes."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
-from airflow.api_fastapi.core_api.security import get_user
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import GetUserDep, get_user, requires_access_dag
+from airflow.models.dag import DagModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
 from fastapi import Depends, FastAPI, HTTPException, Query, Request
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
+from sqlalchemy import select
 
-from airflow_provider_wiro.plugin.media import NotServed, serve, served
-from airflow_provider_wiro.plugin.reading import Scope, read_videos, read_xcom, readable
-from airflow_provider_wiro.plugin.records import STATUSES, Place
-from airflow_provider_wiro.plugin.videos import Filter, answer
+from airflow_provider_wiro.plugin import media
+from airflow_provider_wiro.plugin.videos import Filter, Place, Row, cards_of, decoded, page_of
 
-_STATIC = {path.name: path for path in Path(__file__).with_name("static").iterdir() if path.suffix in (".js", ".svg")}
-_TYPES = {".js": "text/javascript", ".svg": "image/svg+xml"}
-_LARGEST = 2**31 - 1  # of what a database takes for an integer
-_MOST = 200  # videos in one answer
+_STATIC = Path(__file__).with_name("static")
+_TYPES = {"wiro.js": "text/javascript", "icon.svg": "image/svg+xml", "icon-dark.svg": "image/svg+xml"}
+# XComs that are read for a page at most: three of each of 2,000 videos, and some.
+_MOST = 8000
+# All keys that begin with "wiro_video", in the order of the index.
+_KEYS = ("wiro_video", "wiro_videp")
+_PER_PAGE = 200
 
-# A dependency of the whole app: no route can be forgotten. It does not cover FastAPI's own pages, so there are none.
+# On the application and not on each route: none can be forgotten. FastAPI's own pages would have no such check.
 app = FastAPI(dependencies=[Depends(get_user)], docs_url=None, redoc_url=None, openapi_url=None)
-
-User = Annotated[BaseUser, Depends(get_user)]
-Asked = Annotated[str | None, Query()]
+_may_read = Depends(requires_access_dag("GET", DagAccessEntity.XCOM))
 
 
-def _given(value: str | None) -> str | None:
-    """Return a part of an address; None where Airflow had nothing to put in for it."""
-    if not value or re.fullmatch(r"\{[A-Z_]+\}", value):
+def _given(text: str | None) -> str | None:
+    """Return a parameter, or ``None`` where Airflow left its name in the address as the page has no such thing."""
+    return None if not text or (text.startswith("{") and text.endswith("}")) else text
+
+
+def _number(text: str | None) -> int | None:
+    given = _given(text)
+    if given is None:
         return None
-    return value
-
-
-def _number(name: str, value: str | None, least: int, most: int) -> int | None:
-    value = _given(value)
-    if value is None:
-        return None
-    if not re.fullmatch(r"-?[0-9]{1,10}", value) or not least <= int(value) <= most:
-        raise HTTPException(400, f"{name} is {value[:50]!r}; allowed are whole numbers from {least} to {most}.")
-    return int(value)
-
-
-def _text(name: str, value: str | None) -> str | None:
-    value = _given(value)
-    if value is not None and "\0" in value:
-        raise HTTPException(400, f"{name} has a NUL in it, which no name has.")
-    return value
+    try:
+        return int(given)
+    except ValueError:
+        raise HTTPException(422, f"map_index is {given[:50]!r}, allowed: a whole number.") from None
 
 
 @app.get("/api/videos")
-def videos(
-    user: User,
-    dag_id: Asked = None,
-    run_id: Asked = None,
-    task_id: Asked = None,
-    map_index: Asked = None,
-    state: Asked = None,
-    search: Asked = None,
-    offset: Asked = None,
-    limit: Asked = None,
+def list_videos(
+    user: GetUserDep,
+    dag_id: str | None = None,
+    run_id: str | None = None,
+    task_id: str | None = None,
+    map_index: str | None = None,
+    state: str = "",
+    search: Annotated[str, Query(max_length=500)] = "",
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=_PER_PAGE)] = 24,
 ) -> Response:
-    """Return the videos of all Dags, of a Dag, of a run, of a task or of a task instance."""
-    scope = Scope(
-        _text("dag_id", dag_id),
-        _text("run_id", run_id),
-        _text("task_id", task_id),
-        _number("map_index", map_index, -1, _LARGEST),
+    """Return the videos of a scope that the user may see."""
+    dags = _visible_dags(user, _given(dag_id))
+    rows = list(_read(dags, _given(run_id))) if dags else []
+    cards = cards_of(rows[:_MOST], _given(task_id), _number(map_index))
+    found = page_of(cards, Filter(state, search, offset, limit), truncated=len(rows) > _MOST)
+    roots = media.allowed_roots()
+    for card in found["videos"]:
+        for file in card["files"]:
+            uri = file.pop("uri")
+            if uri is None or not roots.admit(uri) or file["content_type"] not in media.TYPES:
+                file["media"] = None
+    return JSONResponse(found, headers={"Cache-Control": "no-store"})
+
+
+def _visible_dags(user: Any, wanted: str | None) -> list[str]:
+    """Return the Dags that have told of videos, and whose XComs the user may read."""
+    with create_session() as session:
+        query = select(XComModel.dag_id).where(XComModel.key >= _KEYS[0], XComModel.key < _KEYS[1]).distinct()
+        if wanted is not None:
+            query = query.where(XComModel.dag_id == wanted)
+        found = list(session.scalars(query))
+    allowed = [dag_id for dag_id in found if _is_allowed(user, dag_id)]
+    if wanted is not None and not allowed and not _is_allowed(user, wanted):
+        raise HTTPException(403, "Forbidden")
+    return allowed
+
+
+def _is_allowed(user: Any, dag_id: str) -> bool:
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id))
+    manager: Any = get_auth_manager()
+    return bool(manager.is_authorized_dag(method="GET", access_entity=DagAccessEntity.XCOM, details=details, user=user))
+
+
+def _read(dags: list[str], run_id: str | None) -> Iterator[Row]:
+    """Yield the XComs that tell of videos, the newest Dag run's first, and one more than may be shown."""
+    query = (
+        select(
+            XComModel.dag_id,
+            XComModel.run_id,
+            XComModel.task_id,
+            XComModel.map_index,
+            XComModel.key,
+            XComModel.value,
+            XComModel.timestamp,
+            XComModel.dag_run_id,
+            TaskInstance.state,
+            TaskInstance._rendered_map_index,
+        )
+        .join(
+            TaskInstance,
+            (TaskInstance.dag_id == XComModel.dag_id)
+            & (TaskInstance.run_id == XComModel.run_id)
+            & (TaskInstance.task_id == XComModel.task_id)
+            & (TaskInstance.map_index == XComModel.map_index),
+        )
+        .where(XComModel.key >= _KEYS[0], XComModel.key < _KEYS[1], XComModel.dag_id.in_(dags))
+        .order_by(XComModel.dag_run_id.desc())
+        .limit(_MOST + 1)
     )
-    state = _given(state)
-    if state not in (None, *STATUSES):
-        raise HTTPException(400, f"state is {str(state)[:50]!r}; allowed are {', '.join(STATUSES)}.")
-    start = _number("offset", offset, 0, _LARGEST) or 0
-    count = _number("limit", limit, 0, _MOST)
-    with create_session(scoped=False) as session:
-        if scope.dag_id is not None and not readable([scope.dag_id], user, session):
-            raise HTTPException(403, "Forbidden")
-        found, truncated = read_videos(scope, user, session)
-    wanted = Filter(state, _given(search))
-    told = answer(found, wanted, served, offset=start, limit=24 if count is None else count, truncated=truncated)
-    return JSONResponse(told, headers={"Cache-Control": "no-store"})
+    if run_id is not None:
+        query = query.where(XComModel.run_id == run_id)
+    with create_session() as session:
+        for dag_id, run, task_id, map_index, key, value, timestamp, number, state, label in session.execute(query):
+            place = Place(dag_id, run, task_id, map_index)
+            yield Row(place, key, value, timestamp, number, None if state is None else str(state), label)
 
 
-@app.api_route("/media", methods=["GET", "HEAD"])
-def media(
+@app.api_route("/media", methods=["GET", "HEAD"], dependencies=[_may_read])
+def read_media(
     request: Request,
-    user: User,
-    dag_id: str = "",
-    run_id: str = "",
-    task_id: str = "",
-    map_index: Asked = None,
-    key: str = "",
-    item: Asked = None,
-    file: Asked = None,
+    dag_id: str,
+    run_id: str,
+    task_id: str,
+    key: str,
+    map_index: int = -1,
+    item: int = 0,
+    file: int = 0,
 ) -> Response:
-    """Return the bytes of a file that an XCom names."""
-    if "\0" in dag_id + run_id + task_id + key:
-        raise HTTPException(404, "Not found")
-    with create_session(scoped=False) as session:
-        if not readable([dag_id], user, session):
-            raise HTTPException(403, "Forbidden")
-        try:
-            index = _number("map_index", map_index, -1, _LARGEST)
-            numbers = _number("item", item, 0, _LARGEST), _number("file", file, 0, _LARGEST) or 0
-        except HTTPException as error:
-            raise HTTPException(404, error.detail) from None
-        place = Place(dag_id, run_id, task_id, -1 if index is None else index)
-        value = read_xcom(place, key, session)
-    try:
-        return serve(value, key, *numbers, method=request.method, headers=request.headers)
-    except NotServed as error:
-        raise HTTPException(error.status, str(error)) from None
+    """Return a file of a video, or where it is."""
+    told = _told(Place(dag_id, run_id, task_id, map_index), key)
+    facts = media.pick(told, key, item, file)
+    if facts is None:
+        raise HTTPException(404, "There is no such file.")
+    return media.answer(facts, request)
+
+
+def _told(place: Place, key: str) -> Any:
+    if not media.is_key(key):
+        return None
+    query = select(XComModel.value).where(
+        XComModel.dag_id == place.dag_id,
+        XComModel.run_id == place.run_id,
+        XComModel.task_id == place.task_id,
+        XComModel.map_index == place.map_index,
+        XComModel.key == key,
+    )
+    with create_session() as session:
+        return decoded(session.scalars(query).first())
 
 
 @app.get("/watch")
-def watch(dag_id: str, run_id: str, task_id: str, map_index: Asked = None) -> Response:
-    """Lead to the tab "Videos" of a task instance."""
-    index = _number("map_index", map_index, -1, _LARGEST)
-    parts = ["dags", dag_id, "runs", run_id, "tasks", task_id]
-    if not {".", ".."}.isdisjoint(parts):
-        raise HTTPException(404, "Not found")
-    if index is not None and index >= 0:
-        parts += ["mapped", str(index)]
-    path = "/".join(quote(part, safe="") for part in (*parts, "plugin", "videos-ti"))
-    return RedirectResponse(f"../{path}", 307)
+def watch(dag_id: str, run_id: str, task_id: str, map_index: int = -1) -> Response:
+    """Lead to the tab "Videos" of a task instance: where the button "Watch" leads, which knows no base address."""
+    mapped = f"/mapped/{map_index}" if map_index >= 0 else ""
+    dag, run, task = (quote(part, safe="") for part in (dag_id, run_id, task_id))
+    return RedirectResponse(f"../dags/{dag}/runs/{run}/tasks/{task}{mapped}/plugin/videos-ti", 307)
 
 
 @app.get("/static/{name}")
 def static(name: str) -> Response:
-    """Return a file of the page."""
-    path = _STATIC.get(name)
-    if path is None:
-        raise HTTPException(404, "Not found")
-    headers: dict[str, Any] = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
-    return FileResponse(path, media_type=_TYPES[path.suffix], headers=headers)
+    """Return a part of the page itself."""
+    if name not in _TYPES:
+        raise HTTPException(404, "There is no such file.")
+    headers = {"Cache-Control": "private, no-cache", "X-Content-Type-Options": "nosniff"}
+    return FileResponse(_STATIC / name, media_type=_TYPES[name], headers=headers)

@@ -1,246 +1,334 @@
-"""Videos out of records: which ones belong together, which of them to believe, and what the page is told."""
+"""From the XComs that tasks push to what the page shows: one card for each video, whichever tasks told of it.
+
+Whoever may write XComs can write anything into these: what cannot be read is left out, and nothing of it is trusted.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from decimal import Decimal
-from functools import cached_property
+import json
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
 from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from airflow_provider_wiro.page import END_KEY
-from airflow_provider_wiro.plugin.records import (
-    MEDIA_TYPES,
-    PREVIEW_KEY,
-    STATUSES,
-    File,
-    Place,
-    Record,
-    files_of,
-    footage,
-    ordered_of,
-    prompt_of,
-    web_address,
-)
+from airflow_provider_wiro.page import BATCH_KEY, END_KEY, ORDER_KEY
 
-ENDED_EARLY = "The task ended before the video did."
-_ENDED_BADLY = ("failed", "skipped", "upstream_failed", "removed")
+PREVIEW_KEY = "wiro_video_preview"
+"""The XCom of who made a moving picture of a video."""
+STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
+_OVER_BADLY = frozenset({"failed", "skipped", "upstream_failed", "removed"})
+_LIVE = frozenset({"queued", "running"})
 
-Served = Callable[[str], bool]
-"""Tells whether what lies at an address may be handed out."""
+
+class Place(NamedTuple):
+    """A task instance."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """One XCom, and what Airflow knows of the task instance that pushed it."""
+
+    place: Place
+    key: str
+    value: Any
+    timestamp: datetime
+    run_number: int
+    """Grows from one Dag run to the next."""
+    state: str | None
+    label: str | None
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which videos of a scope are wanted.
+    """Which cards are wanted of those that may be seen."""
 
-    :param state: a status; any by default.
-    :param search: a text in its prompt, model, error or names; anything by default.
-    """
-
-    state: str | None = None
-    search: str | None = None
-
-    def fits(self, video: Video) -> bool:
-        """Tell whether a video is wanted."""
-        if self.state is not None and video.status != self.state:
-            return False
-        return not self.search or self.search.casefold() in video.words
+    state: str = ""
+    search: str = ""
+    offset: int = 0
+    limit: int = 24
 
 
-class Video:
-    """All that is known of one video.
+class _Part(NamedTuple):
+    """What one XCom tells of one video."""
 
-    :param records: what is said of it, at least one that is no preview.
-    :param previews: pictures made of it.
-    """
-
-    def __init__(self, records: Sequence[Record], previews: Sequence[Record] = ()) -> None:
-        by_time = sorted(records, key=lambda record: record.row.time)
-        orders = [record for record in by_time if record.row.key != END_KEY]
-        self.first = (orders or by_time)[0]
-        self.previews = sorted(previews, key=lambda record: record.row.time)
-        self.places = {record.row.place for record in (*by_time, *previews)}
-        self.fields: dict[str, Any] = {}
-        self.sources: dict[str, Record] = {}
-        for record in sorted(records, key=lambda record: record.rank):
-            self.fields |= record.fields
-            self.sources |= dict.fromkeys(record.fields, record)
-        self.status = self.fields.get("status") or ("running" if "wiro_task_id" in self.fields else "queued")
-        self.error = self.fields.get("error") if self.status in ("failed", "cancelled") else None
-        if self.status in ("queued", "running") and by_time[-1].row.state in _ENDED_BADLY:
-            self.status, self.error = "failed", ENDED_EARLY
+    row: Row
+    facts: Mapping[str, Any]
+    item: int
+    number: int | None
+    """Which video of a batch it is."""
 
     @property
-    def inputs(self) -> Mapping[str, Any]:
-        """What was ordered, as it came."""
-        found: Mapping[str, Any] = self.fields.get("inputs", {})
-        return found
+    def is_end(self) -> bool:
+        return self.row.key == END_KEY
+
+
+@dataclass
+class Card:
+    """One video, as the page shows it."""
+
+    place: Place
+    run_number: int
+    index: int | None
+    status: str = "running"
+    wiro_task_id: str | None = None
+    model: str | None = None
+    prompt: str = ""
+    ordered: dict[str, Any] = field(default_factory=dict)
+    cost: Decimal | None = None
+    seconds: float | None = None
+    ordered_at: float | None = None
+    error: str | None = None
+    reused_from: str | None = None
+    label: str | None = None
+    wiro_url: str | None = None
+    source_url: str | None = None
+    poster: str | None = None
+    files: list[dict[str, Any]] = field(default_factory=list)
+    places: set[Place] = field(default_factory=set)
 
     @property
-    def order(self) -> tuple[str, int, int]:
-        """Its place among the videos of a Dag run."""
-        place = self.first.row.place
-        return place.task_id, place.map_index, -1 if self.first.index is None else self.first.index
+    def footage(self) -> float:
+        """Seconds of film."""
+        if self.status != "succeeded":
+            return 0.0
+        shown = [_number((file["video"] or {}).get("duration")) for file in self.files]
+        return sum(each for each in shown if each) or _number(self.ordered.get("duration")) or 0.0
 
-    @property
-    def id(self) -> str:
-        """A name that stays the same from its order to its end."""
-        index = () if self.first.index is None else (str(self.first.index),)
-        return "/".join((*map(str, self.first.row.place), *index))
-
-    @cached_property
-    def words(self) -> str:
-        """What a search looks through."""
-        files = [file.name for _, file in files_of(self.fields.get("files"))]
-        plain = [self.fields.get(name) for name in ("wiro_task_id", "model", "reused_from")]
-        place = self.first.row.place
-        found = (prompt_of(self.inputs), self.error, self.first.row.label, *plain, *files, *place[:3])
-        return "\n".join(word for word in found if word).casefold()
-
-    def is_of(self, task_id: str | None, map_index: int | None) -> bool:
-        """Tell whether a task, or one of its instances, has to do with it.
-
-        :param task_id: the task; any if None.
-        :param map_index: the map index; any if None.
-        """
-        if task_id is None and map_index is None:
-            return True
-        return any(
-            task_id in (None, place.task_id) and map_index in (None, place.map_index)  # fmt: skip
-            for place in self.places
-        )
-
-    def seen(self, served: Served) -> dict[str, Any]:
-        """Return what the page is told of it.
-
-        :param served: tells which files are handed out.
-        """
-        get = self.fields.get
-        cost = get("total_cost")
+    def to_json(self) -> dict[str, Any]:
+        """Return what the page is told."""
         return {
-            "id": self.id,
+            "id": "/".join(map(str, (*self.place, self.index))),
             "status": self.status,
-            "wiro_task_id": get("wiro_task_id"),
-            "model": get("model"),
-            "prompt": prompt_of(self.inputs),
-            "ordered": ordered_of(self.inputs),
-            "cost": None if cost is None else f"{cost:f}",
-            "seconds": get("elapsed_seconds"),
-            "ordered_at": get("ordered_at"),
+            "wiro_task_id": self.wiro_task_id,
+            "model": self.model,
+            "prompt": self.prompt,
+            "ordered": self.ordered,
+            "cost": None if self.cost is None else _money(self.cost),
+            "seconds": self.seconds,
+            "ordered_at": self.ordered_at,
             "error": self.error,
-            "reused_from": get("reused_from"),
-            "index": self.first.index,
-            "ti": self.first.row.place._asdict(),
-            "label": self.first.row.label,
-            "wiro_url": get("url"),
-            "poster": self._poster(served),
-            "files": self._files(served),
-            "source_url": self._source(),
+            "reused_from": self.reused_from,
+            "index": self.index,
+            "ti": self.place._asdict(),
+            "label": self.label,
+            "wiro_url": self.wiro_url,
+            "source_url": self.source_url,
+            "poster": self.poster,
+            "files": self.files,
         }
 
-    def _files(self, served: Served) -> list[dict[str, Any]]:
-        return [
-            {
-                "media": media_address(self.sources["files"], position, file, served),
-                "name": file.name,
-                "content_type": file.content_type,
-                "size": file.size,
-                "video": file.video,
-            }
-            for position, file in files_of(self.fields.get("files"))
-        ]
 
-    def _poster(self, served: Served) -> str | None:
-        for record in reversed(self.previews):
-            for position, file in files_of(record.fields.get("files")):
-                if (file.content_type or "").startswith("image/"):
-                    return media_address(record, position, file, served)
-        return None
+def page_of(cards: list[Card], wanted: Filter, *, truncated: bool) -> dict[str, Any]:
+    """Return a page of cards, and the sums of all.
 
-    def _source(self) -> str | None:
-        outputs = self.fields.get("outputs") or [None]
-        return web_address(outputs[0].get("url")) if isinstance(outputs[0], dict) else None
-
-
-def media_address(record: Record, position: int, file: File, served: Served) -> str | None:
-    """Return the address of a file's bytes, relative to Airflow's; None where they are not handed out.
-
-    :param record: what names the file.
-    :param position: which of its files it is.
-    :param file: the file.
-    :param served: tells whether its address may be handed out.
+    :param cards: all that are in the scope.
+    :param wanted: which of them.
+    :param truncated: whether there are more that were not read.
     """
-    if file.uri is None or file.content_type not in MEDIA_TYPES or not served(file.uri):
-        return None
-    query: dict[str, Any] = {**record.row.place._asdict(), "key": record.row.key}
-    if record.item is not None:
-        query["item"] = record.item
-    return f"wiro/media?{urlencode({**query, 'file': position})}"
-
-
-def videos_of(records: Iterable[Record]) -> list[Video]:
-    """Return the videos that the records of one Dag run are about, in the order of their tasks.
-
-    :param records: of one Dag run.
-    """
-    told = list(records)
-    # A video that waits for its place has no id yet, and one that is reused has none of its own.
-    ids = {_slot(record): record.wiro_task_id for record in sorted(told, key=_time) if record.wiro_task_id}
-    together: defaultdict[Any, list[Record]] = defaultdict(list)
-    for record in told:
-        slot = _slot(record)
-        together[record.wiro_task_id or ids.get(slot) or slot].append(record)
-    videos = []
-    for group in together.values():
-        records_here = [record for record in group if record.row.key != PREVIEW_KEY]
-        if records_here:
-            previews = [record for record in group if record.row.key == PREVIEW_KEY]
-            videos.append(Video(records_here, previews))
-    return sorted(videos, key=lambda video: video.order)
-
-
-def _slot(record: Record) -> tuple[Place, int | None]:
-    return record.row.place, record.index
-
-
-def _time(record: Record) -> float:
-    return record.row.time
-
-
-def answer(
-    videos: Sequence[Video], wanted: Filter, served: Served, *, offset: int, limit: int, truncated: bool
-) -> dict[str, Any]:
-    """Return what the page is told of a scope.
-
-    :param videos: all of the scope, in order.
-    :param wanted: which of them to show.
-    :param served: tells which files are handed out.
-    :param offset: how many of the wanted ones to pass over.
-    :param limit: how many to show.
-    :param truncated: whether there are more than were read.
-    """
-    matching = [video for video in videos if wanted.fits(video)]
-    counts = dict.fromkeys(STATUSES, 0)
-    seconds: defaultdict[str, list[float]] = defaultdict(list)
-    cost, film = Decimal(0), 0.0
-    for video in videos:
-        counts[video.status] += 1
-        cost += video.fields.get("total_cost", 0)
-        if video.status == "succeeded":
-            film += footage(video.fields.get("files"), video.inputs)
-            if "model" in video.fields and "elapsed_seconds" in video.fields:
-                seconds[video.fields["model"]].append(video.fields["elapsed_seconds"])
+    counts = Counter(card.status for card in cards)
+    took: dict[str, list[float]] = defaultdict(list)
+    for card in cards:
+        if card.status == "succeeded" and card.model and card.seconds:
+            took[card.model].append(card.seconds)
+    words = wanted.search.casefold().split()
+    found = [card for card in cards if wanted.state in ("", card.status) and _has(card, words)]
     return {
-        "total": len(videos),
-        "matching": len(matching),
+        "total": len(cards),
+        "matching": len(found),
         "truncated": truncated,
-        "counts": counts,
-        "cost": f"{cost:f}",
-        "footage_seconds": round(film, 3),
-        "typical_seconds": {model: round(median(each), 1) for model, each in seconds.items()},
-        "videos": [video.seen(served) for video in matching[offset : offset + limit]],
+        "counts": {status: counts[status] for status in STATUSES},
+        "cost": _money(sum((card.cost for card in cards if card.cost is not None), Decimal(0))),
+        "footage_seconds": round(sum(card.footage for card in cards), 1),
+        "typical_seconds": {model: round(median(seconds), 1) for model, seconds in took.items()},
+        "videos": [card.to_json() for card in found[wanted.offset : wanted.offset + wanted.limit]],
     }
+
+
+def cards_of(rows: Iterable[Row], task_id: str | None = None, map_index: int | None = None) -> list[Card]:
+    """Return a card for each video, the newest Dag run's first.
+
+    :param rows: the XComs.
+    :param task_id: only of this task, or such as it had a part in.
+    :param map_index: only of this of its instances.
+    """
+    parts: list[_Part] = []
+    previews: list[Row] = []
+    for row in rows:
+        if row.key == PREVIEW_KEY:
+            previews.append(row)
+        else:
+            parts += _parts_of(row)
+    cards = [_card(group) for group in _grouped(parts)]
+    _add_posters(cards, previews)
+    if task_id is not None:
+        cards = [card for card in cards if any(_is_in(place, task_id, map_index) for place in card.places)]
+    cards.sort(key=lambda card: (-card.run_number, card.place.task_id, card.place.map_index, card.index or 0))
+    return cards
+
+
+def media_address(place: Place, key: str, item: int, file: int) -> str:
+    """Return the address of a file's bytes, relative to the UI's base address: it names a task instance, no path."""
+    return f"wiro/media?{urlencode({**place._asdict(), 'key': key, 'item': item, 'file': file})}"
+
+
+def decoded(value: Any) -> Any:
+    """Return an XCom's value as it was pushed; Airflow's tasks push JSON as text."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _parts_of(row: Row) -> list[_Part]:
+    value = decoded(row.value)
+    if row.key in (ORDER_KEY, END_KEY):
+        return [_Part(row, value, 0, None)] if isinstance(value, Mapping) else []
+    if not row.key.startswith(BATCH_KEY) or not isinstance(value, list):
+        return []
+    return [
+        _Part(row, facts, item, _whole(facts.get("index")) or 0)
+        for item, facts in enumerate(value)
+        if isinstance(facts, Mapping)
+    ]
+
+
+def _grouped(parts: list[_Part]) -> Iterable[list[_Part]]:
+    """Put together what is told of the same video: by Wiro's id, else by the task instance."""
+    ids = {part.row.place: _text(part.facts.get("wiro_task_id"), 100) for part in parts if not part.is_end}
+    ids |= {
+        part.row.place: known
+        for part in parts
+        if part.is_end and (known := _text(part.facts.get("wiro_task_id"), 100)) is not None
+    }
+    groups: dict[Any, list[_Part]] = defaultdict(list)
+    for part in parts:
+        place = part.row.place
+        known = _text(part.facts.get("wiro_task_id"), 100)
+        if part.number is None and known is None:
+            known = ids.get(place)
+        same = (place.dag_id, place.run_id, known) if known else (place, part.number)
+        groups[same].append(part)
+    return groups.values()
+
+
+def _card(parts: list[_Part]) -> Card:
+    parts.sort(key=lambda part: (part.is_end, part.row.timestamp))
+    first, latest = parts[0], parts[-1]
+    card = Card(first.row.place, first.row.run_number, first.number, label=_text(first.row.label, 250))
+    card.places = {part.row.place for part in parts}
+    for part in parts:
+        _add(card, part)
+    if card.status == "succeeded":
+        card.error = None
+    elif card.status in _LIVE and latest.row.state in _OVER_BADLY:
+        card.status, card.error = "failed", "The task ended before the video did."
+    return card
+
+
+def _add(card: Card, part: _Part) -> None:
+    """Take over what a part tells."""
+    facts = part.facts
+    status = facts.get("status")
+    card.status = status if isinstance(status, str) and status in STATUSES else card.status
+    card.wiro_task_id = _text(facts.get("wiro_task_id"), 100) or card.wiro_task_id
+    card.model = _text(facts.get("model"), 200) or card.model
+    card.error = _text(facts.get("error"), 1000) or card.error
+    card.reused_from = _text(facts.get("reused_from"), 100) or card.reused_from
+    card.wiro_url = _link(facts.get("url")) or card.wiro_url
+    card.cost = _amount(facts.get("total_cost"), card.cost)
+    card.seconds = _number(facts.get("elapsed_seconds"), card.seconds)
+    card.ordered_at = _number(facts.get("ordered_at"), card.ordered_at)
+    inputs = facts.get("inputs")
+    if isinstance(inputs, Mapping):
+        card.prompt = _text(inputs.get("prompt"), 5000) or card.prompt
+        shown = {str(name)[:50]: _text(value, 200) for name, value in list(inputs.items())[:20] if name != "prompt"}
+        card.ordered |= {name: value for name, value in shown.items() if value is not None}
+    outputs = facts.get("outputs")
+    if isinstance(outputs, list) and outputs and isinstance(outputs[0], Mapping):
+        card.source_url = _link(outputs[0].get("url")) or card.source_url
+    files = facts.get("files")
+    if isinstance(files, list) and files:
+        card.files = [_file(part, number, file) for number, file in enumerate(files[:50]) if isinstance(file, Mapping)]
+
+
+def _file(part: _Part, number: int, file: Mapping[str, Any]) -> dict[str, Any]:
+    video = file.get("video")
+    facts = ("width", "height", "duration", "frame_rate", "codec")
+    return {
+        "media": media_address(part.row.place, part.row.key, part.item, number),
+        "name": _text(file.get("name"), 250) or f"{number + 1}",
+        "content_type": _text(file.get("content_type"), 100) or "",
+        "size": _whole(file.get("size")),
+        "uri": _text(file.get("uri"), 2000),
+        "video": {name: _text(video.get(name), 50) for name in facts} if isinstance(video, Mapping) else None,
+    }
+
+
+def _add_posters(cards: list[Card], previews: list[Row]) -> None:
+    by_id = {(card.place.dag_id, card.place.run_id, card.wiro_task_id): card for card in cards if card.wiro_task_id}
+    for row in previews:
+        value = decoded(row.value)
+        known = _text(value.get("wiro_task_id"), 100) if isinstance(value, Mapping) else None
+        card = by_id.get((row.place.dag_id, row.place.run_id, known)) if known else None
+        if card is not None and value.get("files"):
+            card.poster = media_address(row.place, row.key, 0, 0)
+
+
+def _is_in(place: Place, task_id: str, map_index: int | None) -> bool:
+    return place.task_id == task_id and map_index in (None, place.map_index)
+
+
+def _has(card: Card, words: list[str]) -> bool:
+    text = " ".join(filter(None, (card.prompt, card.label, card.wiro_task_id))).casefold() if words else ""
+    return all(word in text for word in words)
+
+
+def _text(value: Any, longest: int) -> str | None:
+    if isinstance(value, bool):
+        return str(value).lower()
+    text = str(value).strip() if isinstance(value, (str, int, float)) else ""
+    # half a character cannot be sent, and NUL means something to databases only
+    return text[:longest].encode("utf-8", "replace").decode().replace("\0", "") or None
+
+
+def _number(value: Any, otherwise: float | None = None) -> float | None:
+    try:
+        number = float(value) if isinstance(value, (str, int, float)) else math.nan
+    except (ValueError, OverflowError):
+        return otherwise
+    return number if 0 <= number < 1e12 else otherwise
+
+
+def _whole(value: Any) -> int | None:
+    number = _number(value)
+    return None if number is None else int(number)
+
+
+def _amount(value: Any, otherwise: Decimal | None) -> Decimal | None:
+    try:
+        amount = Decimal(str(value)) if isinstance(value, (str, int, float)) else Decimal("NaN")
+    except InvalidOperation:
+        return otherwise
+    return amount if amount.is_finite() and 0 <= amount < 10**9 and amount.adjusted() > -15 else otherwise
+
+
+def _money(amount: Decimal) -> str:
+    """Return an amount with as many decimals as it has, two at least."""
+    return f"{amount.quantize(Decimal('0.01')) if amount == round(amount, 2) else amount.normalize():f}"
+
+
+def _link(value: Any) -> str | None:
+    text = _text(value, 2000)
+    return text if text is not None and text.startswith(("https://", "http://")) else None

@@ -1,166 +1,196 @@
-"""What Airflow and the operators would have left in a metadata database, written straight into it."""
+"""Puts Dag runs into a metadata database, as if they had run: thousands of videos in a second."""
 
 from __future__ import annotations
 
 import json
+import sqlite3
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
+BEGINNING = datetime(2026, 11, 24, 2, 0, tzinfo=UTC)
+MODEL = "ByteDance/text-to-video-seedance-v1"
 
-BEGIN = datetime(2026, 10, 1, 12, tzinfo=UTC)
 
+class Seeds:
+    """Writes rows beside a running api-server.
 
-class Seed:
-    """Writes into a migrated metadata database of SQLite, while an api-server reads it.
-
-    The tables are read off the database, so that nothing of Airflow is imported here.
-
-    :param database: its file.
+    :param file: the SQLite database of an Airflow that knows the Dags of ``tests/ui/dags``.
     """
 
-    def __init__(self, database: Path) -> None:
-        self._engine = sa.create_engine(f"sqlite:///{database}", connect_args={"timeout": 30})
-        tables = sa.MetaData()
-        names = ("dag", "dag_bundle", "dag_run", "dag_version", "task_instance", "xcom")
-        tables.reflect(self._engine, only=names)
-        self._tables = {name: tables.tables[name] for name in names}
+    def __init__(self, file: Path) -> None:
+        self._connection = sqlite3.connect(file, timeout=30)
+        self._versions = dict(self._connection.execute("select dag_id, id from dag_version"))
+        (self._runs,) = self._connection.execute("select coalesce(max(id), 0) from dag_run").fetchone()
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._connection.close()
+
+    def run(self, dag_id: str, run_id: str, state: str = "success") -> Run:
+        """Add a Dag run, newer than all others."""
+        self._runs += 1
+        began = BEGINNING + timedelta(minutes=self._runs)
+        self._insert(
+            "dag_run",
+            [
+                {
+                    "id": self._runs,
+                    "dag_id": dag_id,
+                    "run_id": run_id,
+                    "run_type": "manual",
+                    "state": state,
+                    "queued_at": _moment(began),
+                    "start_date": _moment(began),
+                    "end_date": _moment(began + timedelta(minutes=3)) if state != "running" else None,
+                    "run_after": _moment(began),
+                    "logical_date": _moment(began),
+                    "created_at": _moment(began),
+                    "updated_at": _moment(began),
+                    "triggered_by": "REST_API",
+                    "conf": "{}",
+                    "log_template_id": 2,
+                    "created_dag_version_id": self._versions[dag_id],
+                    "clear_number": 0,
+                    "span_status": "not_started",
+                }
+            ],
+        )
+        self._connection.commit()
+        return Run(self, dag_id, run_id, self._runs, began, self._versions[dag_id])
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(self._tables[table].insert(), [dict(row) for row in rows])
+        names = list(rows[0])
+        marks = ", ".join(f":{name}" for name in names)
+        self._connection.executemany(
+            f"insert or replace into {table} ({', '.join(names)}) values ({marks})", [dict(row) for row in rows]
+        )
 
-    def _all(self, query: sa.Select[Any]) -> Sequence[Any]:
-        with self._engine.begin() as connection:
-            return connection.execute(query).all()
 
-    def forget(self) -> None:
-        """Remove every Dag run, with all that belongs to it."""
-        with self._engine.begin() as connection:
-            for name in ("xcom", "task_instance", "dag_run"):
-                connection.execute(self._tables[name].delete())
+class Run:
+    """A Dag run to which task instances and XComs are added."""
 
-    def dag(self, dag_id: str) -> None:
-        """Make a Dag that Airflow knows by name only (see `dags/films.py` for those that have a page)."""
-        bundles = self._tables["dag_bundle"]
-        if not self._all(sa.select(bundles.c.name).where(bundles.c.name == "seeded")):
-            self._insert("dag_bundle", [{"name": "seeded", "active": True}])
-        values = {"dag_id": dag_id, "bundle_name": "seeded", "fileloc": "/nowhere.py", "relative_fileloc": "nowhere.py"}
-        numbers = {"max_active_tasks": 16, "max_consecutive_failed_dag_runs": 0, "fail_fast": False}
-        flags = {"is_paused": False, "is_stale": False, "has_task_concurrency_limits": False}
-        more = {"exceeds_max_non_backfill": False, "timetable_type": "", "timetable_partitioned": False}
-        self._insert("dag", [values | numbers | flags | more | {"timetable_periodic": False}])
+    def __init__(self, seeds: Seeds, dag_id: str, run_id: str, number: int, began: datetime, version: str) -> None:
+        self.seeds, self.dag_id, self.run_id, self.number = seeds, dag_id, run_id, number
+        self._began, self._version = began, version
 
-    def run(self, dag_id: str, run_id: str, *, at: float = 0, state: str = "running") -> int:
-        """Make a Dag run and return its number in the database.
-
-        :param at: how many seconds after BEGIN it is to start.
-        """
-        when = datetime.fromtimestamp(BEGIN.timestamp() + at, UTC)
-        runs, versions = self._tables["dag_run"], self._tables["dag_version"]
-        found = self._all(sa.select(versions.c.id).where(versions.c.dag_id == dag_id))
-        row = {"dag_id": dag_id, "run_id": run_id, "run_type": "manual", "state": state, "run_after": when}
-        times = {"queued_at": when, "start_date": when, "logical_date": when, "end_date": None}
-        kind = {"triggered_by": "TEST", "span_status": "not_started", "clear_number": 0, "conf": {}}
-        version = {"created_dag_version_id": found[0].id if found else None}
-        self._insert("dag_run", [row | times | kind | version])
-        chosen = sa.select(runs.c.id).where(runs.c.dag_id == dag_id, runs.c.run_id == run_id)
-        return int(self._all(chosen)[0].id)
-
-    def task_instances(
-        self, dag_id: str, run_id: str, task_id: str, states: Sequence[str | None], labels: Sequence[str] = ()
+    def instances(
+        self, task_id: str, states: Sequence[str], *, mapped: bool = True, labels: Sequence[str] = ()
     ) -> None:
-        """Make a task's instances, mapped ones from index 0; see :meth:`task_instance` for one that is not mapped."""
-        indices = range(len(states))
-        self._task_instances(dag_id, run_id, task_id, zip(indices, states, labels or [None] * len(states), strict=True))
-
-    def task_instance(self, dag_id: str, run_id: str, task_id: str, state: str | None = "success") -> None:
-        """Make the instance of a task that is not mapped."""
-        self._task_instances(dag_id, run_id, task_id, [(-1, state, None)])
-
-    def _task_instances(
-        self, dag_id: str, run_id: str, task_id: str, each: Iterable[tuple[int, str | None, str | None]]
-    ) -> None:
-        versions = self._tables["dag_version"]
-        found = self._all(sa.select(versions.c.id).where(versions.c.dag_id == dag_id))
-        same = {
-            "dag_id": dag_id,
-            "run_id": run_id,
-            "task_id": task_id,
-            "task_display_name": task_id,
-            "try_number": 1,
-            "max_tries": 0,
-            "pool": "default_pool",
-            "pool_slots": 1,
-            "queue": "default",
-            "priority_weight": 1,
-            "operator": "SeedanceRunOperator",
-            "start_date": BEGIN,
-            "updated_at": BEGIN,
-            "span_status": "not_started",
-            "hostname": "",
-            "dag_version_id": found[0].id if found else None,
-            # as Airflow pickles it, and as its REST API must be able to read it
-            "executor_config": bytes.fromhex("80047d942e"),
-        }
+        """Add the instances of a task, a state for each."""
         rows = [
-            {**same, "id": uuid.uuid4().hex, "map_index": index, "state": state, "rendered_map_index": label}
-            for index, state, label in each
+            {
+                "id": uuid.uuid4().hex,
+                "task_id": task_id,
+                "dag_id": self.dag_id,
+                "run_id": self.run_id,
+                "map_index": index if mapped else -1,
+                "state": state,
+                "start_date": _moment(self._began),
+                "end_date": _moment(self._began + timedelta(seconds=50)),
+                "duration": 50.0,
+                "try_number": 1,
+                "max_tries": 0,
+                "pool": "default_pool",
+                "pool_slots": 1,
+                "queue": "default",
+                "priority_weight": 1,
+                "operator": "SeedanceRunOperator",
+                "executor_config": b"\x80\x05}\x94.",
+                "updated_at": _moment(self._began),
+                "rendered_map_index": labels[index] if labels else None,
+                "task_display_name": task_id,
+                "span_status": "not_started",
+                "dag_version_id": self._version,
+            }
+            for index, state in enumerate(states)
         ]
         self._insert("task_instance", rows)
 
-    def state(self, dag_id: str, run_id: str, task_id: str, state: str, map_index: int = -1) -> None:
-        """Change the state of a task instance."""
-        instances = self._tables["task_instance"]
-        same = {"dag_id": dag_id, "run_id": run_id, "task_id": task_id, "map_index": map_index}
-        with self._engine.begin() as connection:
-            chosen = instances.update().where(*(instances.c[name] == value for name, value in same.items()))
-            connection.execute(chosen.values(state=state))
-
-    def xcom(
-        self,
-        dag_id: str,
-        run_id: str,
-        task_id: str,
-        key: str,
-        value: Any,
-        *,
-        map_index: int = -1,
-        at: float = 0,
-        raw: bool = False,
-    ) -> None:
-        """Push an XCom, over one of the same key.
-
-        :param value: as the operator pushes it.
-        :param at: how many seconds after BEGIN.
-        :param raw: whether the value is the text of the column itself.
-        """
-        self.xcoms(dag_id, run_id, [(task_id, map_index, key, value)], at=at, raw=raw)
-
-    def xcoms(
-        self,
-        dag_id: str,
-        run_id: str,
-        each: Iterable[tuple[str, int, str, Any]],
-        *,
-        at: float = 0,
-        raw: bool = False,
-    ) -> None:
-        """Push many XComs of a run: task id, map index, key and value of each."""
-        runs = self._tables["dag_run"]
-        chosen = sa.select(runs.c.id).where(runs.c.dag_id == dag_id, runs.c.run_id == run_id)
-        number = int(self._all(chosen)[0].id)
-        when = datetime.fromtimestamp(BEGIN.timestamp() + at, UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    def xcoms(self, task_id: str, key: str, values: Mapping[int, Any], *, after: float = 0.0) -> None:
+        """Add an XCom for each map index."""
         rows = [
-            (number, task_id, index, key, dag_id, run_id, value if raw else json.dumps(value), when, False)
-            for task_id, index, key, value in each
+            {
+                "dag_run_id": self.number,
+                "task_id": task_id,
+                "map_index": map_index,
+                "key": key,
+                "dag_id": self.dag_id,
+                "run_id": self.run_id,
+                "value": json.dumps(value),
+                "timestamp": _moment(self._began + timedelta(seconds=after)),
+            }
+            for map_index, value in values.items()
         ]
-        columns = "dag_run_id, task_id, map_index, key, dag_id, run_id, value, timestamp, dag_result"
-        with self._engine.begin() as connection:
-            connection.exec_driver_sql(f"INSERT OR REPLACE INTO xcom ({columns}) VALUES ({','.join('?' * 9)})", rows)
+        self._insert("xcom", rows)
+
+    def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        self.seeds._insert(table, rows)
+        self.seeds._connection.commit()
+
+    def mapped(self, orders: Sequence[Mapping[str, Any]], ends: Sequence[Mapping[str, Any] | None]) -> None:
+        """Add videos of a mapped task that orders, waits and fetches in one."""
+        states = [_state_of(order, end) for order, end in zip(orders, ends, strict=True)]
+        self.instances("submit", states, labels=[str(order["inputs"]["prompt"])[:60] for order in orders])
+        self.xcoms("submit", "wiro_video", dict(enumerate(orders)))
+        self.xcoms("submit", "wiro_video_end", {i: end for i, end in enumerate(ends) if end}, after=60)
+
+    def batch(self, orders: Sequence[Mapping[str, Any]], ends: Sequence[Mapping[str, Any] | None]) -> None:
+        """Add the same videos as one task's."""
+        states = [_state_of(order, end) for order, end in zip(orders, ends, strict=True)]
+        self.instances("batch", ["deferred" if "deferred" in states else "success"], mapped=False)
+        videos = [{**order, **(end or {}), "index": i} for i, (order, end) in enumerate(zip(orders, ends, strict=True))]
+        for number in range(0, len(videos), 64):
+            self.xcoms("batch", f"wiro_videos_{number // 64}", {-1: videos[number : number + 64]})
+
+
+def order(number: int, prompt: str, **inputs: Any) -> dict[str, Any]:
+    """Return what is told of an order."""
+    known = {"resolution": "480p", "ratio": "16:9", "duration": "5", "fps": "24", "seed": str(1000 + number)}
+    return {
+        "status": "running",
+        "wiro_task_id": str(90_000_000 + number),
+        "model": MODEL,
+        "inputs": {"prompt": prompt, **known, **inputs},
+        "url": f"https://wiro.ai/panel/project#task-{90_000_000 + number}",
+        "ordered_at": BEGINNING.timestamp(),
+    }
+
+
+def succeeded(number: int, uri: str | None, **more: Any) -> dict[str, Any]:
+    """Return what is told of a video that is there."""
+    video = {"width": 864, "height": 480, "duration": 5.04, "frame_rate": 24.0, "codec": "avc1"}
+    file = {
+        "uri": uri,
+        "name": str(uri).rsplit("/", 1)[-1],
+        "size": 40_000,
+        "content_type": "video/mp4",
+        "video": video,
+    }
+    return {
+        "status": "succeeded",
+        "wiro_task_id": str(90_000_000 + number),
+        "total_cost": "0.12",
+        "elapsed_seconds": 41.5,
+        "outputs": [{"url": f"https://cdn1.wiro.ai/{number}/out.mp4", "content_type": "video/mp4"}],
+        "files": [file] if uri else [],
+        **more,
+    }
+
+
+def failed(
+    number: int, error: str = "The model failed (task_postprocess_end, pexit 1): content policy"
+) -> dict[str, Any]:
+    """Return what is told of a video that will not come."""
+    return {"status": "failed", "wiro_task_id": str(90_000_000 + number), "error": error}
+
+
+def _state_of(order: Mapping[str, Any], end: Mapping[str, Any] | None) -> str:
+    if end is None:
+        return "deferred"
+    return "success" if end["status"] == "succeeded" else "failed"
+
+
+def _moment(moment: datetime) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S.%f")
