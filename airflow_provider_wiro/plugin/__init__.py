@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from typing import Any
 
-from airflow.plugins_manager import AirflowPlugin
+from airflow.sdk.plugins_manager import AirflowPlugin
 
 _log = logging.getLogger(__name__)
 _PLACES = {
@@ -22,28 +23,50 @@ _PLACES = {
 
 
 class LazyApp:
-    """The page's ASGI application, imported at the first request."""
+    """The page's ASGI application, imported at the first request.
+
+    Where it cannot be imported, every request is answered with 500, the log says why once, and the rest of Airflow
+    is as it was.
+    """
 
     def __init__(self) -> None:
         self._app: Any = None
+        self._is_broken = False
+        self._lock = threading.Lock()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer a request; where the application cannot be imported, with 500 and a line in the log."""
-        if self._app is None:
-            try:
-                self._app = await asyncio.to_thread(_import_app)
-            except Exception:
-                _log.exception("The page of videos cannot be loaded")
-                if scope["type"] == "http":
-                    await _answer_500(send)
-                return
-        await self._app(scope, receive, send)
+        """Answer a request."""
+        if scope["type"] == "lifespan":
+            await _have_nothing_to_start(receive, send)
+            return
+        app = self._app or await asyncio.to_thread(self._import)
+        if app is not None:
+            await app(scope, receive, send)
+        elif scope["type"] == "http":
+            await _answer_500(send)
+        else:
+            await receive()
+            await send({"type": "websocket.close", "code": 1011})
+
+    def _import(self) -> Any:
+        with self._lock:
+            if self._app is None and not self._is_broken:
+                try:
+                    from airflow_provider_wiro.plugin.app import app
+
+                    self._app = app
+                except Exception:
+                    self._is_broken = True
+                    _log.exception("The page of videos cannot be loaded")
+            return self._app
 
 
-def _import_app() -> Any:
-    from airflow_provider_wiro.plugin.app import app
-
-    return app
+async def _have_nothing_to_start(receive: Any, send: Any) -> None:
+    while True:
+        message = await receive()
+        await send({"type": f"{message['type']}.complete"})
+        if message["type"] == "lifespan.shutdown":
+            return
 
 
 async def _answer_500(send: Any) -> None:

@@ -6,11 +6,13 @@ places, the api-server would read any file, and ask any host, for whoever asks.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
@@ -110,8 +112,13 @@ class Roots:
 
 def allowed_roots() -> Roots:
     """Return what ``[wiro] ui_media_roots`` names; what it cannot mean is logged, and nothing is served from there."""
+    return _roots_of(conf.get("wiro", "ui_media_roots", fallback="") or "")
+
+
+@lru_cache(maxsize=1)  # told once, and not every few seconds
+def _roots_of(option: str) -> Roots:
     found = []
-    for text in re.split(r"[,\n]", conf.get("wiro", "ui_media_roots", fallback="") or ""):
+    for text in re.split(r"[,\n]", option):
         root = _Address.read(text.strip()) if text.strip() else None
         if root is not None and (root.parts or root.scheme != "file") and (root.place or root.scheme == "file"):
             found.append(root)
@@ -160,6 +167,8 @@ def answer(facts: Mapping[str, Any], request: Request) -> Response:
             raise HTTPException(403, "Files are not served from there; [wiro] ui_media_roots names the places.")
         if not os.path.isfile(real):
             raise HTTPException(404, "The file is not there any more.")
+        if not os.access(real, os.R_OK):
+            raise HTTPException(502, "The api-server may not read the file.")
         return FileResponse(real, media_type=str(content_type), headers=headers)
     try:
         return _from_store(ObjectStoragePath(uri), str(content_type), headers, request)
@@ -168,43 +177,62 @@ def answer(facts: Mapping[str, Any], request: Request) -> Response:
     except HTTPException:
         raise
     except Exception as error:  # every store has errors of its own, and some tell addresses and keys
-        _log.exception("A file cannot be read from its store")
+        _log.error("A file cannot be read from its store: %s", type(error).__name__)
         raise HTTPException(502, f"The store does not give the file ({type(error).__name__}).") from None
 
 
 def _from_store(path: ObjectStoragePath, content_type: str, headers: dict[str, str], request: Request) -> Response:
-    if request.method == "GET":
-        try:
-            return RedirectResponse(path.fs.sign(path.path, expiration=_PRESIGNED), 307, {"Cache-Control": "no-store"})
-        except NotImplementedError:
-            pass
-    size = int(path.stat().st_size)
-    span = span_of(request.headers.get("range"), size)
+    found = path.fs.info(path.path)  # an address would be made for what is not there, or by a store that is down, too
+    if found.get("type") != "file":
+        raise FileNotFoundError
+    size, tag = int(found["size"]), _tag_of(found)
+    if request.method == "GET" and (address := _presigned(path)):
+        return RedirectResponse(address, 307, {"Cache-Control": "no-store"})
+    asked = request.headers.get("range")
+    if request.headers.get("if-range", tag) != tag:
+        asked = None
+    span = span_of(asked, size)
     if span is None:
         raise HTTPException(416, "There is no such part of the file.", {"Content-Range": f"bytes */{size}"})
-    first, end = span
-    part = {"Content-Range": f"bytes {first}-{end - 1}/{size}"} if "range" in request.headers else {}
+    first, end, is_part = span
+    part = {"Content-Range": f"bytes {first}-{end - 1}/{size}"} if is_part else {}
     return StreamingResponse(
         blocks_of(path, first, end) if request.method == "GET" else iter(()),
         206 if part else 200,
-        {**headers, **part, "Content-Length": str(end - first), "Accept-Ranges": "bytes"},
+        {**headers, **part, "Content-Length": str(end - first), "Accept-Ranges": "bytes", "ETag": tag},
         content_type,
     )
 
 
-def span_of(asked: str | None, size: int) -> tuple[int, int] | None:
-    """Return first byte and end of what is asked for, or ``None`` where there is no such part.
+def _presigned(path: ObjectStoragePath) -> str | None:
+    """Return an address that needs no login for a while, or ``None`` where the store makes none."""
+    try:
+        return str(path.fs.sign(path.path, expiration=_PRESIGNED))
+    except Exception as error:  # not made for it, or not with these credentials: each store says so in its own way
+        _log.debug("No address is signed for files of %s: %s", path.protocol, type(error).__name__)
+        return None
 
-    :param asked: the header ``Range``; several ranges are answered with all.
+
+def _tag_of(found: Mapping[str, Any]) -> str:
+    """Return what is another one for another version of a file."""
+    times = (found.get(name) for name in ("ETag", "etag", "LastModified", "last_modified", "mtime", "updated"))
+    version = next((str(each) for each in times if each), "")
+    return f'"{found["size"]}-{hashlib.sha256(version.encode()).hexdigest()[:32]}"'
+
+
+def span_of(asked: str | None, size: int) -> tuple[int, int, bool] | None:
+    """Return first byte and end of what is asked for, and whether it is a part; ``None`` where there is no such part.
+
+    :param asked: the header ``Range``; what it cannot mean, and several ranges, are answered with all.
     :param size: bytes of the file.
     """
-    found = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", (asked or "").strip())
-    if found is None or found[1] == found[2] == "":
-        return 0, size
+    found = re.fullmatch(r"bytes=([0-9]{0,18})-([0-9]{0,18})", (asked or "").strip())
+    if found is None or found[1] == found[2] == "" or (found[1] and found[2] and int(found[1]) > int(found[2])):
+        return 0, size, False
     if not found[1]:
-        return (max(0, size - int(found[2])), size) if int(found[2]) else None
+        return (max(0, size - int(found[2])), size, True) if int(found[2]) and size else None
     first, end = int(found[1]), min(int(found[2]) + 1 if found[2] else size, size)
-    return (first, end) if first < end else None
+    return (first, end, True) if first < end else None
 
 
 def blocks_of(path: ObjectStoragePath, first: int, end: int) -> Iterator[bytes]:

@@ -63,7 +63,7 @@ class _Part(NamedTuple):
 
     row: Row
     facts: Mapping[str, Any]
-    item: int
+    item: int | None
     number: int | None
     """Which video of a batch it is."""
 
@@ -92,7 +92,7 @@ class Card:
     label: str | None = None
     wiro_url: str | None = None
     source_url: str | None = None
-    poster: str | None = None
+    poster: dict[str, Any] | None = None
     files: list[dict[str, Any]] = field(default_factory=list)
     places: set[Place] = field(default_factory=set)
 
@@ -158,8 +158,8 @@ def cards_of(rows: Iterable[Row], task_id: str | None = None, map_index: int | N
     """Return a card for each video, the newest Dag run's first.
 
     :param rows: the XComs.
-    :param task_id: only of this task, or such as it had a part in.
-    :param map_index: only of this of its instances.
+    :param task_id: only such as this task had a part in.
+    :param map_index: only such as a task instance of this map index had a part in.
     """
     parts: list[_Part] = []
     previews: list[Row] = []
@@ -170,15 +170,16 @@ def cards_of(rows: Iterable[Row], task_id: str | None = None, map_index: int | N
             parts += _parts_of(row)
     cards = [_card(group) for group in _grouped(parts)]
     _add_posters(cards, previews)
-    if task_id is not None:
+    if task_id is not None or map_index is not None:
         cards = [card for card in cards if any(_is_in(place, task_id, map_index) for place in card.places)]
     cards.sort(key=lambda card: (-card.run_number, card.place.task_id, card.place.map_index, card.index or 0))
     return cards
 
 
-def media_address(place: Place, key: str, item: int, file: int) -> str:
+def media_address(place: Place, key: str, item: int | None, file: int) -> str:
     """Return the address of a file's bytes, relative to the UI's base address: it names a task instance, no path."""
-    return f"wiro/media?{urlencode({**place._asdict(), 'key': key, 'item': item, 'file': file})}"
+    position = {} if item is None else {"item": item}
+    return f"wiro/media?{urlencode({**place._asdict(), 'key': key, **position, 'file': file})}"
 
 
 def decoded(value: Any) -> Any:
@@ -194,11 +195,11 @@ def decoded(value: Any) -> Any:
 def _parts_of(row: Row) -> list[_Part]:
     value = decoded(row.value)
     if row.key in (ORDER_KEY, END_KEY):
-        return [_Part(row, value, 0, None)] if isinstance(value, Mapping) else []
+        return [_Part(row, value, None, None)] if isinstance(value, Mapping) else []
     if not row.key.startswith(BATCH_KEY) or not isinstance(value, list):
         return []
     return [
-        _Part(row, facts, item, _whole(facts.get("index")) or 0)
+        _Part(row, facts, item, item if (number := _whole(facts.get("index"))) is None else number)
         for item, facts in enumerate(value)
         if isinstance(facts, Mapping)
     ]
@@ -260,20 +261,26 @@ def _add(card: Card, part: _Part) -> None:
         card.source_url = _link(outputs[0].get("url")) or card.source_url
     files = facts.get("files")
     if isinstance(files, list) and files:
-        card.files = [_file(part, number, file) for number, file in enumerate(files[:50]) if isinstance(file, Mapping)]
+        each = enumerate(files[:50])
+        card.files = [_file(part.row, part.item, number, file) for number, file in each if isinstance(file, Mapping)]
 
 
-def _file(part: _Part, number: int, file: Mapping[str, Any]) -> dict[str, Any]:
+def _file(row: Row, item: int | None, number: int, file: Mapping[str, Any]) -> dict[str, Any]:
     video = file.get("video")
-    facts = ("width", "height", "duration", "frame_rate", "codec")
     return {
-        "media": media_address(part.row.place, part.row.key, part.item, number),
+        "media": media_address(row.place, row.key, item, number),
         "name": _text(file.get("name"), 250) or f"{number + 1}",
         "content_type": _text(file.get("content_type"), 100) or "",
         "size": _whole(file.get("size")),
         "uri": _text(file.get("uri"), 2000),
-        "video": {name: _text(video.get(name), 50) for name in facts} if isinstance(video, Mapping) else None,
+        "video": _film(video) if isinstance(video, Mapping) else None,
     }
+
+
+def _film(video: Mapping[str, Any]) -> dict[str, Any]:
+    sizes = {name: _whole(video.get(name)) for name in ("width", "height")}
+    rates = {name: _number(video.get(name)) for name in ("duration", "frame_rate")}
+    return {**sizes, **rates, "codec": _text(video.get("codec"), 50)}
 
 
 def _add_posters(cards: list[Card], previews: list[Row]) -> None:
@@ -282,12 +289,16 @@ def _add_posters(cards: list[Card], previews: list[Row]) -> None:
         value = decoded(row.value)
         known = _text(value.get("wiro_task_id"), 100) if isinstance(value, Mapping) else None
         card = by_id.get((row.place.dag_id, row.place.run_id, known)) if known else None
-        if card is not None and value.get("files"):
-            card.poster = media_address(row.place, row.key, 0, 0)
+        if card is None:
+            continue
+        card.places.add(row.place)
+        files = value.get("files")
+        if isinstance(files, list) and files and isinstance(files[0], Mapping):
+            card.poster = _file(row, None, 0, files[0])
 
 
-def _is_in(place: Place, task_id: str, map_index: int | None) -> bool:
-    return place.task_id == task_id and map_index in (None, place.map_index)
+def _is_in(place: Place, task_id: str | None, map_index: int | None) -> bool:
+    return task_id in (None, place.task_id) and map_index in (None, place.map_index)
 
 
 def _has(card: Card, words: list[str]) -> bool:

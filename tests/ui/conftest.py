@@ -86,7 +86,8 @@ def site(tmp_path_factory: pytest.TempPathFactory, films: Path, store: S3) -> It
     env = {
         "AIRFLOW_CONN_STORE": store.connection(),
         "AIRFLOW_CONN_OTHER": store.connection(),
-        "AIRFLOW__WIRO__UI_MEDIA_ROOTS": f"{home / 'videos'}, s3://store@{BUCKET}/shown\nnonsense",
+        "AIRFLOW_CONN_DOWN": store.connection(port=9),
+        "AIRFLOW__WIRO__UI_MEDIA_ROOTS": f"{home / 'videos'}, s3://store@{BUCKET}/shown, s3://down@{BUCKET}/shown\nnonsense",
     }
     with running_site(home, films, env) as running:
         yield running

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 from typing import Any
 
@@ -115,6 +116,45 @@ def test_nonsense_breaks_nothing(site: Site, session: requests.Session) -> None:
         assert video["status"] in ("queued", "running", "succeeded", "failed", "cancelled")
         assert len(video["prompt"]) <= 5000
         assert all(file["media"] is None for file in video["files"])
+
+
+def test_a_picture_is_shown_only_where_it_is_served(site: Site, session: requests.Session) -> None:
+    run = site.seeds.run("foreign", "previews")
+    run.instances("submit", ["success"] * 3)
+    run.instances("preview", ["success"] * 3)
+    run.xcoms("submit", "wiro_video_end", {i: succeeded(i, "/nowhere/a.mp4") for i in range(3)})
+    kinds = ["image/webp", "image/webp", "text/html"]
+    uris = [f"{site.videos}/a.webp", "/nowhere/a.webp", f"{site.videos}/a.html"]
+    files = [[{"uri": uri, "content_type": kind}] for uri, kind in zip(uris, kinds, strict=True)]
+    ids = [succeeded(i, "")["wiro_task_id"] for i in range(3)]
+    run.xcoms("preview", "wiro_video_preview", {i: {"wiro_task_id": ids[i], "files": files[i]} for i in range(3)})
+    scope = {"dag_id": "foreign", "run_id": "previews"}
+    posters = [video["poster"] for video in list_of(site, session, **scope)["videos"]]
+    assert posters[0].startswith("wiro/media?")
+    assert "item" not in posters[0]
+    assert posters[1:] == [None, None]
+    assert list_of(site, session, **scope, task_id="preview")["total"] == 3
+    assert list_of(site, session, **scope, map_index=1)["total"] == 1
+
+
+def test_more_than_can_be_read_is_told(site: Site, session: requests.Session) -> None:
+    run = site.seeds.run("foreign", "endless")
+    run.instances("batch", ["success"], mapped=False)
+    for number in range(3):
+        run.xcoms("batch", f"wiro_videos_{number}", {-1: [{"status": "running"}] * 4000})
+    found = list_of(site, session, dag_id="foreign", run_id="endless")
+    assert (found["truncated"], found["total"]) == (True, 8000)
+    run.xcoms("batch", "wiro_videos_0", {-1: [{"status": "running", "model": "m" * (9 << 20)}]})
+    assert list_of(site, session, dag_id="foreign", run_id="endless")["total"] == 8000
+
+
+def test_a_text_in_a_text_is_read(site: Site, session: requests.Session) -> None:
+    """As what is pushed over Airflow's REST API lies in the database."""
+    run = site.seeds.run("foreign", "text")
+    run.instances("submit", ["success"])
+    run.xcoms("submit", "wiro_video", {0: json.dumps(order(0, "Twice encoded"))})
+    [video] = list_of(site, session, dag_id="foreign", run_id="text")["videos"]
+    assert video["prompt"] == "Twice encoded"
 
 
 def test_thousands_of_videos_among_many_xcoms_are_listed_quickly(site: Site, session: requests.Session) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from tests.s3 import BUCKET, S3
+from tests.s3 import BUCKET, S3, SECRET
 from tests.ui.conftest import Site
 from tests.ui.seeding import Run, succeeded
 
@@ -187,6 +187,11 @@ def test_nothing_is_served_from_elsewhere(ask: Ask, site: Site, name: str) -> No
         {"item": 10**15, "key": "wiro_videos_0"},
         {"item": -1, "key": "wiro_videos_0"},
         {"map_index": 59},
+        {"map_index": 10**30},
+        {"map_index": "0x0"},
+        {"map_index": "\u0660"},
+        {"task_id": "submit\0"},
+        {"dag_id": "gallery\0"},
         {"task_id": "../submit"},
         {"run_id": "nothing"},
         {"dag_id": "nothing"},
@@ -199,12 +204,33 @@ def test_what_no_task_has_told_of_is_not_there(
     assert session.get(address(site, **changes), timeout=30).status_code == 404
 
 
-def test_a_file_that_is_gone_is_told(ask: Ask, site: Site, store: S3) -> None:
-    assert ask(str(site.videos / "gone.mp4")).status_code == 404
-    assert ask(f"s3://store@{BUCKET}/shown/gone.mp4", "HEAD").status_code == 404
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_file_that_is_gone_is_told(ask: Ask, site: Site, store: S3, method: str) -> None:
+    assert ask(str(site.videos / "gone.mp4"), method).status_code == 404
+    assert ask(f"s3://store@{BUCKET}/shown/gone.mp4", method).status_code == 404
+
+
+def test_a_store_that_is_down_is_told_without_a_secret(ask: Ask, site: Site) -> None:
+    answer = ask(f"s3://down@{BUCKET}/shown/wide.mp4")
+    assert answer.status_code == 502
+    assert "The store does not give the file" in answer.json()["detail"]
+    log = Path(site.server.processes.log_file("api-server")).read_text()
+    assert "A file cannot be read from its store: " in log
+    assert SECRET not in answer.text + log
+
+
+def test_what_is_no_part_is_answered_with_all(ask: Ask, store: S3) -> None:
+    store.client.put_object(Bucket=BUCKET, Key="shown/ten.mp4", Body=b"0123456789")
+    for asked in ("lines=1-2", "bytes=5-2", "bytes=0-1,4-5"):
+        answer = ask(f"s3://store@{BUCKET}/shown/ten.mp4", "HEAD", Range=asked)
+        assert (answer.status_code, answer.headers["Content-Length"]) == (200, "10")
+    tag = ask(f"s3://store@{BUCKET}/shown/ten.mp4", "HEAD").headers["ETag"]
+    for if_range, status in ((tag, 206), ('"another"', 200)):
+        head = ask(f"s3://store@{BUCKET}/shown/ten.mp4", "HEAD", Range="bytes=2-3", **{"If-Range": if_range})
+        assert head.status_code == status
 
 
 def test_a_place_that_means_nothing_is_told_in_the_log(ask: Ask, site: Site) -> None:
     ask(str(site.videos / "wide.mp4"))
     log = Path(site.server.processes.log_file("api-server")).read_text()
-    assert "ui_media_roots has 'nonsense'" in log
+    assert log.count("ui_media_roots has 'nonsense'") == 1

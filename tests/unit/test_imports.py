@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,22 @@ def test_an_example_is_parsed_with_what_a_plain_dag_file_loads(tmp_path: Path, p
     assert f"{PACKAGE}.operators.seedance" in modules or path.stem == "publish_on_asset"
     assert of_ours(modules) - ALWAYS <= OURS
     assert {m for m in of_others(modules) if not m.startswith(AIRFLOWS)} == set()
+
+
+def test_the_plugin_is_nearly_nothing_for_those_who_load_it(tmp_path: Path) -> None:
+    """Tasks, the scheduler and the triggerer load every plugin."""
+    watched = """
+    import time
+    _begun = time.perf_counter()
+    from airflow_provider_wiro.plugin import WiroPlugin
+    _took = time.perf_counter() - _begun
+    assert WiroPlugin.name == "wiro"
+    assert _took < 0.02, _took
+    """
+    modules = imported_by(tmp_path, textwrap.dedent(watched), before="import airflow.sdk")
+    assert not top_levels(modules) & HEAVY
+    assert of_ours(modules) - {PACKAGE} == {f"{PACKAGE}.plugin"}
+    assert len(modules) < 10
 
 
 def test_there_are_examples() -> None:

@@ -66,6 +66,7 @@ LAYERS: Mapping[str, Layer] = {
     ),
     "sensors": may("exceptions api waiting hooks links page parsing templating triggers", "airflow"),
     "decorators": may("exceptions operators parsing", "airflow"),
+    "plugin": may("page", "airflow fastapi sqlalchemy"),
     "emulator": may(foreign="fastapi starlette uvicorn jinja2 requests av PIL"),
 }
 HTTP_OF_PYTHON = ("http.client", "http.server", "urllib.request", "socket", "ftplib")
@@ -187,6 +188,9 @@ def test_imports_are_found_wherever_they_stand() -> None:
         ("sensors.wiro", f"{PACKAGE}.operators.wiro"),
         ("sensors.wiro", f"{PACKAGE}.outputs"),
         ("triggers.wiro", "aiohttp"),
+        ("plugin.app", f"{PACKAGE}.hooks.wiro"),
+        ("plugin.media", f"{PACKAGE}.outputs.store"),
+        ("plugin.media", "requests"),
         ("emulator.server", f"{PACKAGE}.api.auth"),
         ("emulator.server", "airflow"),
     ],

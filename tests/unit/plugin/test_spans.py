@@ -1,0 +1,64 @@
+"""Which part of a file is asked for, and which files may be."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_wiro.plugin import media
+
+
+@pytest.mark.parametrize(
+    ("asked", "span"),
+    [
+        (None, (0, 10, False)),
+        ("bytes=0-3", (0, 4, True)),
+        ("bytes=4-", (4, 10, True)),
+        ("bytes=-3", (7, 10, True)),
+        ("bytes=-99", (0, 10, True)),
+        ("bytes=9-99", (9, 10, True)),
+        ("bytes=10-", None),
+        ("bytes=-0", None),
+        ("bytes=5-2", (0, 10, False)),
+        ("bytes=-", (0, 10, False)),
+        ("bytes=0-1,3-4", (0, 10, False)),
+        ("bytes=\u0661-", (0, 10, False)),
+        ("lines=1-2", (0, 10, False)),
+        (f"bytes={'9' * 50}-", (0, 10, False)),
+    ],
+)
+def test_a_range_is_a_part_or_all_or_nothing(asked: str | None, span: tuple[int, int, bool] | None) -> None:
+    assert media.span_of(asked, 10) == span
+
+
+def test_no_part_of_nothing_can_be_had() -> None:
+    assert media.span_of(None, 0) == (0, 0, False)
+    assert media.span_of("bytes=0-", 0) is None
+    assert media.span_of("bytes=-5", 0) is None
+
+
+@pytest.fixture
+def option(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    media._roots_of.cache_clear()
+    return monkeypatch
+
+
+def test_nothing_is_served_by_default(option: pytest.MonkeyPatch) -> None:
+    option.delenv("AIRFLOW__WIRO__UI_MEDIA_ROOTS", raising=False)
+    assert not media.allowed_roots().admit("/data/videos/a.mp4")
+
+
+def test_a_root_that_cannot_be_understood_is_told_once_by_its_name(
+    option: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    bad = ["videos", "/", "/data/../etc", "s3:///x", "file://host/x"]
+    option.setenv("AIRFLOW__WIRO__UI_MEDIA_ROOTS", f"{tmp_path}\n" + ", ".join(bad))
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            assert media.allowed_roots().admit(f"{tmp_path}/a.mp4")
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == len(bad)
+    assert all(repr(root) in line for root, line in zip(bad, told, strict=True))
+    assert not media.allowed_roots().admit("/etc/passwd")
