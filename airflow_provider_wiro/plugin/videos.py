@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from statistics import median
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-from airflow_provider_wiro.page import BATCH_KEY, END_KEY, ORDER_KEY
+from airflow_provider_wiro.page import BATCH_KEY, END_KEY, ORDER_KEY, PER_VALUE
 
 PREVIEW_KEY = "wiro_video_preview"
 """The XCom of who made a moving picture of a video."""
@@ -196,10 +197,12 @@ def _parts_of(row: Row) -> list[_Part]:
     value = decoded(row.value)
     if row.key in (ORDER_KEY, END_KEY):
         return [_Part(row, value, None, None)] if isinstance(value, Mapping) else []
-    if not row.key.startswith(BATCH_KEY) or not isinstance(value, list):
+    chunk = row.key.removeprefix(BATCH_KEY)
+    if row.key == chunk or re.fullmatch("[0-9]{1,6}", chunk) is None or not isinstance(value, list):
         return []
+    first = int(chunk) * PER_VALUE
     return [
-        _Part(row, facts, item, item if (number := _whole(facts.get("index"))) is None else number)
+        _Part(row, facts, item, first + item if (number := _whole(facts.get("index"))) is None else number)
         for item, facts in enumerate(value)
         if isinstance(facts, Mapping)
     ]

@@ -141,7 +141,8 @@ def test_more_than_can_be_read_is_told(site: Site, session: requests.Session) ->
     run = site.seeds.run("foreign", "endless")
     run.instances("batch", ["success"], mapped=False)
     for number in range(3):
-        run.xcoms("batch", f"wiro_videos_{number}", {-1: [{"status": "running"}] * 4000})
+        many = [{"status": "running", "index": number * 4000 + index} for index in range(4000)]
+        run.xcoms("batch", f"wiro_videos_{number}", {-1: many})
     found = list_of(site, session, dag_id="foreign", run_id="endless")
     assert (found["truncated"], found["total"]) == (True, 8000)
     run.xcoms("batch", "wiro_videos_0", {-1: [{"status": "running", "model": "m" * (9 << 20)}]})

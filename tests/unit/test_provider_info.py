@@ -199,3 +199,25 @@ def test_airflow_knows_the_connection_type_and_its_form(command_line: dict[str, 
 
 def test_airflow_knows_the_links(command_line: dict[str, list[dict[str, Any]]]) -> None:
     assert {row["extra_link_class_name"] for row in command_line["links"]} >= set(INFO["extra-links"])
+
+
+def test_the_command_line_lists_the_options(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    more = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__WIRO__UI_MEDIA_ROOTS": "/data/videos"}
+    arguments = ["config", "list", "--section", "wiro", "--include-descriptions", "--show-values"]
+    ended = subprocess.run(
+        [sys.executable, "-m", "airflow", *arguments],
+        env=environment | more,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "ui_media_roots = /data/videos" in ended.stdout
+    assert "from which the page plays videos" in ended.stdout
+
+
+def test_the_plugin_is_found() -> None:
+    [point] = [point for point in distribution(NAME).entry_points if point.group == "airflow.plugins"]
+    assert (point.name, point.load().name) == ("wiro", "wiro")

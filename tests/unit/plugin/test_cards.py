@@ -80,8 +80,10 @@ def test_a_task_that_may_go_on_does(state: str) -> None:
 
 
 def test_items_of_a_batch_without_numbers_are_counted() -> None:
-    cards = cards_of([row("wiro_videos_0", [{"status": "queued"}, "nonsense", {"status": "running"}])])
-    assert [(card.index, card.status) for card in cards] == [(0, "queued"), (2, "running")]
+    told = [{"status": "queued"}, "nonsense", {"status": "running"}]
+    cards = cards_of([row("wiro_videos_0", told), row("wiro_videos_1", told), row("wiro_videos_x", told)])
+    found = [(card.index, card.status) for card in cards]
+    assert found == [(0, "queued"), (2, "running"), (64, "queued"), (66, "running")]
 
 
 def test_facts_of_a_film_are_numbers() -> None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
 import pytest
+from airflow.sdk import ObjectStoragePath
+from fastapi import Request
+from fastapi.responses import Response, StreamingResponse
 
 from airflow_provider_wiro.plugin import media
 
@@ -62,3 +66,51 @@ def test_a_root_that_cannot_be_understood_is_told_once_by_its_name(
     assert len(told) == len(bad)
     assert all(repr(root) in line for root, line in zip(bad, told, strict=True))
     assert not media.allowed_roots().admit("/etc/passwd")
+
+
+FILM = bytes(range(256)) * 10_000  # more than two blocks
+
+
+@pytest.fixture
+def unsigned(tmp_path: Path) -> ObjectStoragePath:
+    """A file in a store that signs no addresses, as a disk is one."""
+    (tmp_path / "a.mp4").write_bytes(FILM)
+    return ObjectStoragePath(f"file://{tmp_path}/a.mp4")
+
+
+def asked(path: ObjectStoragePath, method: str = "GET", **headers: str) -> Response:
+    raw = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+    request = Request({"type": "http", "method": method, "headers": raw, "path": "/media", "query_string": b""})
+    return media._from_store(path, "video/mp4", media._HEADERS, request)
+
+
+def body_of(answer: Response) -> bytes:
+    async def read() -> bytes:
+        assert isinstance(answer, StreamingResponse)
+        return b"".join([bytes(block) async for block in answer.body_iterator])  # type: ignore[arg-type]
+
+    return asyncio.run(read())
+
+
+def test_where_no_address_can_be_signed_the_bytes_come_through(unsigned: ObjectStoragePath) -> None:
+    whole = asked(unsigned)
+    assert (whole.status_code, body_of(whole)) == (200, FILM)
+    assert whole.headers["content-encoding"] == "identity"
+    part = asked(unsigned, range="bytes=1000000-2200000")
+    assert (part.status_code, body_of(part)) == (206, FILM[1_000_000:2_200_001])
+    assert part.headers["content-range"] == f"bytes 1000000-2200000/{len(FILM)}"
+    head = asked(unsigned, "HEAD")
+    assert (head.headers["content-length"], body_of(head)) == (str(len(FILM)), b"")
+
+
+def test_a_part_of_another_version_is_the_whole(unsigned: ObjectStoragePath) -> None:
+    tag = asked(unsigned).headers["etag"]
+    assert asked(unsigned, range="bytes=0-9", if_range=tag).status_code == 206
+    Path(unsigned.path).write_bytes(FILM[::-1])
+    assert asked(unsigned).headers["etag"] != tag
+    assert asked(unsigned, range="bytes=0-9", if_range=tag).status_code == 200
+
+
+def test_a_folder_of_a_store_is_no_file(unsigned: ObjectStoragePath) -> None:
+    with pytest.raises(FileNotFoundError):
+        asked(unsigned.parent)
