@@ -124,6 +124,14 @@ def test_an_example_is_parsed_with_what_a_plain_dag_file_loads(tmp_path: Path, p
     assert {m for m in of_others(modules) if not m.startswith(AIRFLOWS)} == set()
 
 
+def test_the_plugin_costs_next_to_nothing_in_every_process(tmp_path: Path) -> None:
+    before = "import time, airflow.sdk, airflow.plugins_manager"
+    code = f"began = time.perf_counter(); import {PACKAGE}.plugin; took = time.perf_counter() - began\n"
+    modules = imported_by(tmp_path, code + "assert took < 0.02, took", before=before)
+    assert len(modules) < 10, modules
+    assert not top_levels(modules) & HEAVY
+
+
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 3
 

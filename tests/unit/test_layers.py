@@ -65,6 +65,7 @@ LAYERS: Mapping[str, Layer] = {
         "exceptions api waiting hooks outputs submission links page parsing templating triggers", "airflow pendulum"
     ),
     "sensors": may("exceptions api waiting hooks links page parsing templating triggers", "airflow"),
+    "plugin": may("page", "airflow fastapi sqlalchemy"),
     "decorators": may("exceptions operators parsing", "airflow"),
     "emulator": may(foreign="fastapi starlette uvicorn jinja2 requests av PIL"),
 }
