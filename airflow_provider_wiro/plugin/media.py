@@ -72,7 +72,7 @@ class _Address:
         if split.query or split.fragment or unquote(split.path) != split.path:
             return None
         parts = tuple(part for part in split.path.split("/") if part)
-        if any(part in (".", "..") for part in parts) or not split.path.startswith("/"):
+        if any(part in (".", "..") for part in parts) or (split.scheme == "file" and not split.path.startswith("/")):
             return None
         if split.scheme == "file" and split.netloc:
             return None

@@ -61,6 +61,8 @@ class Seeds:
         return Run(self, dag_id, run_id, self._runs, began, self._versions[dag_id])
 
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if not rows:
+            return
         names = list(rows[0])
         marks = ", ".join(f":{name}" for name in names)
         self._connection.executemany(

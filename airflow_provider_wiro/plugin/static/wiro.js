@@ -172,7 +172,7 @@ function Placeholder({ video, typical }) {
     C.Flex,
     { ...SCREEN, bg: "bg.muted", direction: "column", align: "center", justify: "center", gap: 2, px: 5, textAlign: "center" },
     isLive(video) && h(C.Spinner, { size: "md", color: video.status === "running" ? "cyan.solid" : "fg.subtle" }),
-    h(C.Text, { fontSize: "sm", color: isLive(video) ? "fg.muted" : "fg.error", lineClamp: 4 }, words ?? reasonOf(video)),
+    h(C.Text, { fontSize: "sm", color: isLive(video) || video.status === "succeeded" ? "fg.muted" : "red.fg", lineClamp: 4 }, words ?? reasonOf(video)),
     video.status === "running" && elapsed !== null && h(C.Text, { fontSize: "xs", color: "fg.muted" }, `for ${spoken(elapsed)}${typical ? `, usually ${spoken(typical)}` : ""}`),
     progress !== null &&
       h(
@@ -276,6 +276,7 @@ function Facts({ video }) {
 
 function Lightbox({ video, showsDag, onClose, onStep }) {
   const film = filmOf(video);
+  const closer = useRef(null); // the first to have the focus: on the player, arrows would seek
   function onKeyDown(event) {
     if (event.target.tagName === "VIDEO" || !["ArrowLeft", "ArrowRight"].includes(event.key)) return; // it seeks then
     event.preventDefault();
@@ -283,7 +284,7 @@ function Lightbox({ video, showsDag, onClose, onStep }) {
   }
   return h(
     C.Dialog.Root,
-    { open: true, onOpenChange: ({ open }) => open || onClose(), size: "xl", placement: "center", scrollBehavior: "inside" },
+    { open: true, initialFocusEl: () => closer.current, onOpenChange: ({ open }) => open || onClose(), size: "xl", placement: "center", scrollBehavior: "inside" },
     h(C.Portal, null,
       h(C.Dialog.Backdrop),
       h(C.Dialog.Positioner, null,
@@ -297,7 +298,7 @@ function Lightbox({ video, showsDag, onClose, onStep }) {
             C.Dialog.Body,
             { pt: 4, display: "flex", flexDirection: "column", gap: 4 },
             h(C.Dialog.Title, { fontSize: "md", lineHeight: "short", fontWeight: "medium", maxHeight: "7em", overflowY: "auto", flexShrink: 0 }, titleOf(video)),
-            video.error && h(C.Text, { color: "fg.error", fontSize: "sm" }, video.error),
+            video.error && h(C.Text, { color: "red.fg", fontSize: "sm" }, video.error),
             h(Facts, { video }),
             video.files.filter((file) => file.media).length > 1 &&
               h(C.Flex, { gap: 3, wrap: "wrap", fontSize: "sm" }, video.files.filter((file) => file.media).map((file) => h(C.Link, { key: file.media, href: url(file.media), download: file.name, color: "fg.info" }, file.name))),
@@ -307,7 +308,7 @@ function Lightbox({ video, showsDag, onClose, onStep }) {
             C.Flex,
             { position: "absolute", top: 3, right: 3, gap: 2 },
             [["Previous video", "←", () => onStep(-1)], ["Next video", "→", () => onStep(1)], ["Close", "✕", onClose]].map(([label, sign, onClick]) =>
-              h(C.IconButton, { key: label, "aria-label": label, size: "sm", variant: "subtle", rounded: "full", onClick }, sign),
+              h(C.IconButton, { key: label, ref: label === "Close" ? closer : undefined, "aria-label": label, size: "sm", variant: "subtle", rounded: "full", onClick }, sign),
             ),
           ),
         ),

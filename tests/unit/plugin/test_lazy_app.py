@@ -81,7 +81,9 @@ def test_a_broken_app_is_a_500_and_one_line_in_the_log(caplog: pytest.LogCapture
             start, body = asked(app)
             assert start["status"] == 500
             assert b"the log of the api-server tells why" in body["body"]
+            assert APP.encode() not in body["body"]
     assert [record.getMessage() for record in caplog.records] == ["The page of videos cannot be loaded"]
+    assert APP in caplog.text
 
 
 @pytest.mark.usefixtures("is_broken")

@@ -1,4 +1,4 @@
-"""Which part of a file is asked for, and which files may be."""
+"""Parts of files from stores that cannot make addresses for browsers, and which places are allowed."""
 
 from __future__ import annotations
 
@@ -114,3 +114,28 @@ def test_a_part_of_another_version_is_the_whole(unsigned: ObjectStoragePath) -> 
 def test_a_folder_of_a_store_is_no_file(unsigned: ObjectStoragePath) -> None:
     with pytest.raises(FileNotFoundError):
         asked(unsigned.parent)
+
+
+def test_a_part_is_read_block_by_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media, "_BLOCK", 7)
+    content = bytes(range(100))
+    (tmp_path / "film.mp4").write_bytes(content)
+    blocks = list(media.blocks_of(ObjectStoragePath(f"file://{tmp_path}/film.mp4"), 3, 40))
+    assert (b"".join(blocks), max(map(len, blocks))) == (content[3:40], 7)
+
+
+@pytest.mark.parametrize("text", ["", "  ", "nonsense", "s3:///shown", "/", "file:///", "../videos", "/videos/../etc"])
+def test_a_place_that_means_nothing_admits_nothing(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__WIRO__UI_MEDIA_ROOTS", text)
+    roots = media.allowed_roots()
+    assert roots.roots == ()
+    assert not roots.admit("/videos/1.mp4")
+
+
+def test_several_places_are_separated_by_commas_or_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW__WIRO__UI_MEDIA_ROOTS", "/videos/, s3://store@bucket\nfile:///more")
+    roots = media.allowed_roots()
+    for uri in ("/videos/a/1.mp4", "file:///videos/1.mp4", "s3://store@bucket/1.mp4", "/more/1.mp4"):
+        assert roots.admit(uri), uri
+    for uri in ("/videos", "/videosx/1.mp4", "s3://bucket/1.mp4", "s3://store@bucket", "gs://store@bucket/1.mp4"):
+        assert not roots.admit(uri), uri
