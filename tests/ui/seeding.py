@@ -60,6 +60,12 @@ class Seeds:
         self._connection.commit()
         return Run(self, dag_id, run_id, self._runs, began, self._versions[dag_id])
 
+    def forget(self) -> None:
+        """Remove every Dag run and all that belongs to it."""
+        for table in ("xcom", "task_instance", "dag_run"):
+            self._connection.execute(f"delete from {table}")
+        self._connection.commit()
+
     def _insert(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if not rows:
             return
