@@ -6,6 +6,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import av
 import pytest
@@ -77,8 +78,12 @@ def test_mapped_videos_show_their_prompts(run: Run, prompts: list[str]) -> None:
     assert run.instances()["submit", 0]["rendered_map_index"] == prompts[0][:60]
 
 
-def test_the_link_to_wiro_is_on_every_instance(run: Run, wiro: LocalWiro) -> None:
+def test_the_links_are_on_every_instance(run: Run, wiro: LocalWiro) -> None:
     path = f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances"
     for task_id in ("submit", "wait", "fetch"):
         links: dict[str, Any] = run.api.call("GET", f"{path}/{task_id}/links", params={"map_index": 0})["extra_links"]
-        assert links == {"Wiro task": f"{wiro.url}/tasks/{run.xcom('submit', 0)['wiro_task_id']}"}
+        here = urlencode({"dag_id": run.dag_id, "run_id": run.run_id, "task_id": task_id, "map_index": 0})
+        assert links == {
+            "Wiro task": f"{wiro.url}/tasks/{run.xcom('submit', 0)['wiro_task_id']}",
+            "Watch": f"wiro/watch?{here}",
+        }

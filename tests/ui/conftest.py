@@ -132,9 +132,9 @@ def running_site(home: Path, films: Path, env: Mapping[str, str] | None = None, 
             seeds.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium."""
+    """The system's Chromium; for a module, as no test can have an event loop of its own while Playwright's runs."""
     program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if program is None:
         _do_without("Chromium is not installed (Debian: apt install chromium): NOTHING OF THE PAGE IS TESTED")
