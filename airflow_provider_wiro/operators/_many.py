@@ -98,6 +98,7 @@ class OrdersMany(WaitsElsewhere):
             batch.load(resumed, lambda item: self._delivered(item) is not None)
             before = {item.index: (item.state, item.wiro_task_id) for item in batch.items} if resumed else {}
             self._reuse(batch)
+            batch.check_budget()
             while True:
                 try:
                     batch.advance(queue.places)
@@ -112,6 +113,7 @@ class OrdersMany(WaitsElsewhere):
 
     def _make_batch(self, context: Context, hook: WiroHook) -> Batch:
         from airflow_provider_wiro.operators._batch import Batch, Item, Prefixed, Terms
+        from airflow_provider_wiro.operators._budget import Budget
         from airflow_provider_wiro.operators._state import TaskStateStore, earliest, place_of
         from airflow_provider_wiro.outputs.reuse import request_key
         from airflow_provider_wiro.submission.driver import Submission
@@ -120,7 +122,13 @@ class OrdersMany(WaitsElsewhere):
         client, store, ti = hook.get_conn(), TaskStateStore(context), context["ti"]
         shelf = Shelf(store.read, store.write)
         equal: Counter[str] = Counter()
-        items = []
+        items: list[Item] = []
+        budget = Budget(
+            hook,
+            self.max_cost,
+            lambda: [(item.attempt.model, item.attempt.inputs) for item in items if not item.is_reused],
+            self.log,
+        )
         for index, (model, inputs) in enumerate(self.wire_videos()):
             key = logical_key(place_of(context), client.base_url, model, inputs)
             equal[key] += 1
@@ -147,6 +155,7 @@ class OrdersMany(WaitsElsewhere):
                 log,
                 killed=lambda: self._killed,
                 claimed=lambda key=key: shelf.ids(but=key),  # type: ignore[misc]
+                admit=budget.admit,
             )
             items.append(Item(index, attempt, submission, log))
 
@@ -154,7 +163,7 @@ class OrdersMany(WaitsElsewhere):
             depot = Depot(self.destination, self.verify, self.delete_remote, log)
             return depot.fetch(hook, task, facts, attempt.inputs, request_key(attempt.model, attempt.inputs))
 
-        terms = Terms(self.timeout, self.cancel_on_timeout, fetch, lambda: self._killed)
+        terms = Terms(self.timeout, self.cancel_on_timeout, fetch, lambda: self._killed, budget.admit)
         return Batch(items, shelf, client, self.log, terms)
 
     def _delivered(self, item: Item) -> dict[str, Any] | None:

@@ -464,7 +464,7 @@ class Guard extends React.Component {
 }
 
 function WiroVideos(props) {
-  return h(Guard, null, h(C.Box, { as: "section", "aria-label": "Videos made at Wiro", "data-wiro": "videos", p: 2, width: "100%" }, h(Videos, props)));
+  return h(C.Box, { as: "section", "aria-label": "Videos made at Wiro", "data-wiro": "videos", p: 2, width: "100%" }, h(Guard, null, h(Videos, props)));
 }
 
 // Airflow finds a page by the name of its tab; the first time, under this name.
