@@ -167,6 +167,44 @@ class AirflowApi:
             if not page["task_instances"] or len(found) >= page["total_entries"]:
                 return found
 
+    def question(self, dag_id: str, run_id: str, task_id: str, timeout: float = 300) -> dict[str, Any]:
+        """Wait until a task asks a person, and return what it asks (``subject``, ``body``, ``options`` …).
+
+        :param dag_id: the Dag.
+        :param run_id: its run.
+        :param task_id: the task, which is not mapped.
+        :param timeout: seconds to wait; 300 by default.
+        :raises AirflowApiError: if it does not ask in time; the message carries its state.
+        """
+        give_up = time.monotonic() + timeout
+        while (state := self._state(dag_id, run_id, task_id)) != "awaiting_input":
+            if time.monotonic() > give_up or state in ENDED:
+                raise AirflowApiError(f"{task_id} of {run_id} asks nobody: it is {state}")
+            time.sleep(0.3)
+        found: dict[str, Any] = self.call("GET", self._question_path(dag_id, run_id, task_id))
+        return found
+
+    def answer(
+        self, dag_id: str, run_id: str, task_id: str, chosen: Sequence[str], fields: Mapping[str, Any] | None = None
+    ) -> None:
+        """Answer what a task asks.
+
+        :param dag_id: the Dag.
+        :param run_id: its run.
+        :param task_id: the task.
+        :param chosen: some of its options.
+        :param fields: what is filled into its form; nothing by default.
+        """
+        body = {"chosen_options": list(chosen), "params_input": dict(fields or {})}
+        self.call("PATCH", self._question_path(dag_id, run_id, task_id), body=body)
+
+    def _question_path(self, dag_id: str, run_id: str, task_id: str) -> str:
+        return f"{_run_path(dag_id, run_id)}/taskInstances/{_part(task_id)}/-1/hitlDetails"
+
+    def _state(self, dag_id: str, run_id: str, task_id: str) -> str | None:
+        path = f"{_run_path(dag_id, run_id)}/taskInstances/{_part(task_id)}"
+        return self.call("GET", path)["state"]  # type: ignore[no-any-return]
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
         """Return what a task instance has pushed, decoded.
 

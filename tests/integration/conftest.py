@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,6 +150,12 @@ class Run:
             for (task_id, map_index), instance in self.instances().items()
             if instance["state"] == "failed"
         )
+
+    def question(self, task_id: str) -> dict[str, Any]:
+        return self.api.question(self.dag_id, self.run_id, task_id)
+
+    def answer(self, task_id: str, chosen: Sequence[str], **fields: Any) -> None:
+        self.api.answer(self.dag_id, self.run_id, task_id, chosen, fields)
 
     def mark(self, task_id: str, state: str, map_index: int = -1) -> None:
         self.api.set_task_state(self.dag_id, self.run_id, task_id, state, map_index)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -16,21 +15,6 @@ pytestmark = pytest.mark.integration
 
 def order(start: Callable[..., Run], name: str, count: int) -> Run:
     return start("budget", videos=[{"prompt": f"{name}, {number}"} for number in range(count)])
-
-
-def question(run: Run) -> Mapping[str, Any]:
-    """Wait until the run asks, and return what."""
-    run.until(lambda states: states["approve", -1] == "awaiting_input")
-    found: Mapping[str, Any] = run.api.call("GET", path(run))
-    return found
-
-
-def path(run: Run) -> str:
-    return f"/dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/approve/-1/hitlDetails"
-
-
-def answer(run: Run, chosen: str, note: str) -> None:
-    run.api.call("PATCH", path(run), body={"chosen_options": [chosen], "params_input": {"note": note}})
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +33,11 @@ def test_cheap_videos_run_without_asking(nights: dict[str, Run], wiro: LocalWiro
 
 def test_what_is_approved_goes_on(nights: dict[str, Run], wiro: LocalWiro) -> None:
     run = nights["approved"]
-    asked = question(run)
+    asked = run.question("approve")
     assert asked["subject"] == "Order 12 videos for about $1.20?"
     assert "| **in all** | | **12** | | **$1.20** |" in asked["body"]
     assert runs_of(wiro, "approved, 0") == []
-    answer(run, "Approve", "go on")
+    run.answer("approve", ["Approve"], note="go on")
     assert run.wait() == "success", run.failures()
     answered = run.xcom("approve")
     assert (answered["videos"], answered["estimated_cost"]) == (12, "1.2")
@@ -63,10 +47,10 @@ def test_what_is_approved_goes_on(nights: dict[str, Run], wiro: LocalWiro) -> No
 
 def test_what_is_rejected_is_skipped_and_costs_nothing(nights: dict[str, Run], wiro: LocalWiro) -> None:
     run = nights["rejected"]
-    question(run)
-    answer(run, "Reject", "too dear")
+    run.question("approve")
+    run.answer("approve", ["Reject"], note="too dear")
     assert run.wait() == "success", run.failures()
     assert run.states() == {("videos", -1): "success", ("approve", -1): "success", ("order", -1): "skipped"}
-    told = run.api.call("GET", path(run))
+    told = run.api.call("GET", f"/dags/budget/dagRuns/{run.run_id}/taskInstances/approve/-1/hitlDetails")
     assert (told["chosen_options"], told["params_input"]) == (["Reject"], {"note": "too dear"})
     assert [runs_of(wiro, f"rejected, {number}") for number in range(12)] == [[]] * 12
