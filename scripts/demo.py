@@ -122,15 +122,17 @@ def _demo(once: bool) -> int:
 
 
 @contextmanager
-def local_wiro() -> Iterator[LocalWiro]:
+def local_wiro(home: Path = HOME, speed: str = WIRO_SPEED) -> Iterator[LocalWiro]:
     """Run the demo's local Wiro.
 
+    :param home: where its log goes, in a folder of its own; default ``.demo``.
+    :param speed: Wiro seconds per second; default 10.
     :raises DemoError: it does not answer.
     """
-    processes = Processes(HOME / "wiro")
+    processes = Processes(home / "wiro")
     processes.open()
     try:
-        options = ["--port", "0", "--speed", WIRO_SPEED]
+        options = ["--port", "0", "--speed", speed]
         processes.start("wiro", [sys.executable, "-m", EMULATOR, *options], cwd=ROOT)
         give_up = time.monotonic() + 60
         while not (connection := printed_connection(processes.log_file("wiro").read_text())):
@@ -153,12 +155,14 @@ def printed_connection(output: str) -> str:
     return shlex.split(line[0])[1].removeprefix(f"{CONNECTION}=") if line else ""
 
 
-def local_airflow(wiro: LocalWiro) -> LocalAirflow:
+def local_airflow(wiro: LocalWiro, home: Path = HOME, videos: str | None = None) -> LocalAirflow:
     """Return the demo's Airflow; it starts on entering it.
 
     :param wiro: what its connection leads to.
+    :param home: its home; default ``.demo``.
+    :param videos: where the videos go; default: as the environment says.
     """
-    videos = videos_folder(os.environ.get("WIRO_VIDEOS_DIR", ""))
+    videos = videos or videos_folder(os.environ.get("WIRO_VIDEOS_DIR", ""))
     env = {
         CONNECTION: wiro.connection,
         "WIRO_VIDEOS_DIR": videos,
@@ -167,7 +171,7 @@ def local_airflow(wiro: LocalWiro) -> LocalAirflow:
         # else letting the Dag run would start last night's batch as well
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
     }
-    return LocalAirflow(HOME, ROOT / "dags_examples", env=env, port=UI_PORT)
+    return LocalAirflow(home, ROOT / "dags_examples", env=env, port=UI_PORT)
 
 
 def videos_folder(wanted: str) -> str:

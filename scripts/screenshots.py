@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from urllib.parse import quote
 
 from playwright.sync_api import Browser, Page
@@ -18,15 +20,19 @@ from scripts.local_airflow import LocalAirflow
 
 DOCS = demo.ROOT / "docs"
 QUALITY = 82
+SPEED = "2"
+"""Wiro seconds per second: slow enough for a picture of videos that are still being made."""
 WALL = "[data-wiro=videos]"
 
 
 def main() -> int:
     """Take all pictures and return the exit code."""
-    with demo.local_wiro() as wiro, demo.local_airflow(wiro) as airflow, chromium() as browser:
-        _night(airflow, browser)
-        _approval(airflow, browser)
-        _takes(airflow, browser)
+    with tempfile.TemporaryDirectory() as folder, demo.local_wiro(Path(folder), SPEED) as wiro:
+        videos = f"{folder}/videos"
+        with demo.local_airflow(wiro, Path(folder), videos) as airflow, chromium() as browser:
+            _night(airflow, browser)
+            _approval(airflow, browser)
+            _takes(airflow, browser)
     return 0
 
 
@@ -34,7 +40,8 @@ def _night(airflow: LocalAirflow, browser: Browser) -> None:
     run_id = _start(airflow, "nightly_batch")
     path = f"/dags/nightly_batch/runs/{quote(run_id)}/plugin/videos-run"
     with _page(airflow, browser, path, "dark") as page:
-        page.wait_for_function(f"document.querySelectorAll('{WALL} video').length >= 4", timeout=300_000)
+        some = f"document.querySelectorAll('{WALL} video').length"
+        page.wait_for_function(f"{some} >= 2 && {some} < 8", timeout=300_000)
         _take(page, "ui-videos-live")
     airflow.api.wait_for_run("nightly_batch", run_id)
     with _page(airflow, browser, path, "light") as page:

@@ -187,7 +187,7 @@ function reasonOf(video) {
   if (video.error) return video.error;
   if (video.status === "cancelled") return "It was cancelled at Wiro.";
   if (video.status === "failed") return "It failed, and no reason is known.";
-  return video.files.length || video.source_url ? "It cannot be played here." : "It is ready at Wiro, and not fetched yet.";
+  return video.files.length ? "It cannot be played here." : "It is ready at Wiro, and not fetched yet.";
 }
 
 // Cards
