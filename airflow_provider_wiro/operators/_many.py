@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -101,7 +101,8 @@ class OrdersMany(WaitsElsewhere):
             batch.check_budget()
             while True:
                 try:
-                    batch.advance(queue.places)
+                    with self._folded(batch):
+                        batch.advance(queue.places)
                 finally:
                     before = self._tell_page(context, hook, batch, before)
                 if self._killed:
@@ -110,6 +111,22 @@ class OrdersMany(WaitsElsewhere):
                 if batch.is_over:
                     return self._conclude(context, batch)
                 queue.places = self._wait(batch, queue)
+
+    @contextmanager
+    def _folded(self, batch: Batch) -> Iterator[None]:
+        """Fold the lines about single videos in Airflow's log; that some failed is told outside."""
+        from airflow_provider_wiro.operators._batch import State
+
+        before = {item.index for item in batch.items if item.state is State.FAILED}
+        self.log.info("::group::Ordering, looking, fetching: video by video")
+        try:
+            yield
+        finally:
+            self.log.info("::endgroup::")
+            failed = [item.index for item in batch.items if item.state is State.FAILED and item.index not in before]
+            if failed:
+                named = ", ".join(map(str, failed[:_NAMED])) + (" …" if len(failed) > _NAMED else "")
+                self.log.warning("Failed: videos[%s]. The lines folded above tell why.", named)
 
     def _make_batch(self, context: Context, hook: WiroHook) -> Batch:
         from airflow_provider_wiro.operators._batch import Batch, Item, Prefixed, Terms
