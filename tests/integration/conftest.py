@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -151,11 +151,11 @@ class Run:
             if instance["state"] == "failed"
         )
 
-    def question(self, task_id: str) -> dict[str, Any]:
-        return self.api.question(self.dag_id, self.run_id, task_id)
+    def question(self, task_id: str, map_index: int = -1) -> dict[str, Any]:
+        return self.api.question(self.dag_id, self.run_id, task_id, map_index, timeout=90)
 
-    def answer(self, task_id: str, chosen: Sequence[str], **fields: Any) -> None:
-        self.api.answer(self.dag_id, self.run_id, task_id, chosen, fields)
+    def answer(self, task_id: str, chosen: str, map_index: int = -1, **fields: Any) -> None:
+        self.api.answer(self.dag_id, self.run_id, task_id, [chosen], map_index, fields)
 
     def mark(self, task_id: str, state: str, map_index: int = -1) -> None:
         self.api.set_task_state(self.dag_id, self.run_id, task_id, state, map_index)

@@ -37,7 +37,7 @@ def test_what_is_approved_goes_on(nights: dict[str, Run], wiro: LocalWiro) -> No
     assert asked["subject"] == "Order 12 videos for about $1.20?"
     assert "| **in all** | | **12** | | **$1.20** |" in asked["body"]
     assert runs_of(wiro, "approved, 0") == []
-    run.answer("approve", ["Approve"], note="go on")
+    run.answer("approve", "Approve", note="go on")
     assert run.wait() == "success", run.failures()
     answered = run.xcom("approve")
     assert (answered["videos"], answered["estimated_cost"]) == (12, "1.2")
@@ -48,7 +48,7 @@ def test_what_is_approved_goes_on(nights: dict[str, Run], wiro: LocalWiro) -> No
 def test_what_is_rejected_is_skipped_and_costs_nothing(nights: dict[str, Run], wiro: LocalWiro) -> None:
     run = nights["rejected"]
     run.question("approve")
-    run.answer("approve", ["Reject"], note="too dear")
+    run.answer("approve", "Reject", note="too dear")
     assert run.wait() == "success", run.failures()
     assert run.states() == {("videos", -1): "success", ("approve", -1): "success", ("order", -1): "skipped"}
     told = run.api.call("GET", f"/dags/budget/dagRuns/{run.run_id}/taskInstances/approve/-1/hitlDetails")
