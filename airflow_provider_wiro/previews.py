@@ -19,6 +19,7 @@ from airflow_provider_wiro.page import PREVIEW_KEY, media_address
 if TYPE_CHECKING:
     from airflow.sdk import ObjectStoragePath
     from av import VideoFrame
+    from av.container import InputContainer
     from PIL.Image import Image
 
 LONGER_SIDE = 240
@@ -28,8 +29,9 @@ MOST_BYTES = 60_000
 _SECONDS = 3
 _RATE = 8  # pictures a second
 _MOST_PACKETS = 1000  # three seconds have a few hundred, even of a quick camera
-# What opens a video must not open a playlist, which names other files and hosts, nor draw a wall from a few bytes.
-_OPENS_ONLY = {"format_whitelist": "mov,matroska", "protocol_whitelist": "", "max_pixels": str(32 << 20)}
+# A playlist would name other files and hosts, and few bytes may claim a picture that no memory holds.
+_OPENS_ONLY = {"format_whitelist": "mov,matroska"}
+_DECODES_ONLY = {"max_pixels": str(32 << 20)}
 # Each smaller than the one before: one of how many pictures is kept, and in which quality (of 100).
 _ATTEMPTS = ((1, 70), (1, 45), (1, 25), (2, 25), (3, 10))
 _SHRINK = (1, 2, 4)
@@ -119,11 +121,9 @@ def _read(video: ObjectStoragePath) -> list[_Picture]:
     try:
         with (
             video.open("rb") as file,  # type: ignore[no-untyped-call]
-            av.open(file, options=_OPENS_ONLY) as container,
+            av.open(file, options=_OPENS_ONLY | _DECODES_ONLY) as container,
         ):
-            stream = container.streams.best("video")
-            packets = islice(container.demux(stream), _MOST_PACKETS) if stream else ()
-            pictures = _chosen(frame for packet in packets for frame in packet.decode())
+            pictures = _chosen(_frames(container))
     except Exception as error:  # every store has errors of its own, and so has every way to be no video
         raise WiroOutputError(
             f"{video} cannot be read as a video: {type(error).__name__}: {error}.",
@@ -135,7 +135,14 @@ def _read(video: ObjectStoragePath) -> list[_Picture]:
     return pictures
 
 
-def _chosen(frames: Iterator[Any]) -> list[_Picture]:
+def _frames(container: InputContainer) -> Iterator[VideoFrame]:
+    for stream in container.streams.video[:1]:
+        stream.codec_context.options = _DECODES_ONLY
+        for packet in islice(container.demux(stream), _MOST_PACKETS):
+            yield from packet.decode()
+
+
+def _chosen(frames: Iterator[VideoFrame]) -> list[_Picture]:
     """Return eight pictures of each second, until there are enough."""
     found: list[_Picture] = []
     began, latest = 0.0, -1
