@@ -26,6 +26,7 @@ from airflow_provider_wiro.previews import show_preview
 VIDEOS = os.environ.get("WIRO_VIDEOS_DIR", str(Path.home() / "wiro-videos"))
 POLL_INTERVAL = float(os.environ.get("WIRO_POLL_INTERVAL", "15"))
 NONE = "None of them"
+PROMPT = "{{ ti.xcom_pull(task_ids='by_prompt')[ti.map_index][0]['prompt'].split() | join(' ') | truncate(80) }}"
 
 
 def question(takes: list[dict[str, Any]]) -> dict[str, Any]:
@@ -35,12 +36,10 @@ def question(takes: list[dict[str, Any]]) -> dict[str, Any]:
     # The addresses are relative, so they are right wherever Airflow's UI is.
     pictures = [f"[![{name}]({take['image']})]({take['watch']})" for name, take in zip(names, takes, strict=True)]
     table = [names, ["---"] * len(names), pictures]
+    # A prompt is neither Markdown nor a Jinja template: each mark in it is escaped.
+    plain = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", prompt)
     return {
-        "subject": f"Which take is the best? {prompt[:80]}",
-        # A prompt is no Markdown: each mark of it is escaped.
-        "body": "\n".join(
-            [re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", prompt), "", *(f"| {' | '.join(row)} |" for row in table)]
-        ),
+        "body": "\n".join([plain, "", *(f"| {' | '.join(row)} |" for row in table)]),
         "options": [*names, NONE],
     }
 
@@ -94,7 +93,7 @@ with DAG(
             """Make a small moving picture that Airflow's UI can show."""
             return {"prompt": prompt, "number": number, "uri": video["files"][0]["uri"], **show_preview(video)}
 
-        return preview(prompt, number, video.output)
+        return preview(prompt=prompt, number=number, video=video.output)
 
     @task(trigger_rule="all_done")
     def by_prompt(takes: Any) -> list[list[dict[str, Any]]]:
@@ -124,7 +123,7 @@ with DAG(
         return str(folder / video.name)
 
     takes = by_prompt(take.expand_kwargs(orders()))
-    choose = HITLOperator.partial(task_id="choose", map_index_template="{{ task.subject }}").expand_kwargs(
-        takes.map(question)
-    )
+    choose = HITLOperator.partial(
+        task_id="choose", subject=f"Which take is the best? {PROMPT}", map_index_template="{{ task.subject }}"
+    ).expand_kwargs(takes.map(question))
     publish.expand(take=picked(takes, choose.output))

@@ -66,8 +66,8 @@ with airflow.sdk.DAG("plain", schedule="0 2 * * *", start_date=pendulum.datetime
     def group(row): rows.override(task_id="row")()
     group.expand(row=rows())
 """
-# One of the examples asks a person.
-ASKS = "import airflow.providers.standard.operators.hitl"
+# One of the examples asks a person, of each prompt; what Airflow maps outside a decorator brings its EmptyOperator.
+ASKS = "import airflow.providers.standard.operators.hitl, airflow.providers.standard.operators.empty"
 
 
 def imported_by(home: Path, code: str, before: str = "") -> set[str]:
