@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from airflow.sdk.exceptions import AirflowRescheduleException, AirflowTaskTimeout
 
@@ -26,6 +27,8 @@ END_KEY = "wiro_video_end"
 BATCH_KEY = "wiro_videos_"
 """The XComs of a batch, numbered: of each, as many videos as :data:`PER_VALUE`."""
 PER_VALUE = 64
+PREVIEW_KEY = "wiro_video_preview"
+"""The XCom of who made a moving picture of a video."""
 
 # By their names on the wire. A list of what is shown, not of what is hidden: an input of some other model may be a
 # secret, and an address may hold one.
@@ -48,6 +51,18 @@ _SHOWN = (
 _LONGEST = 5000  # characters of an input; Wiro takes longer prompts than anybody reads on a page
 _ENDED = ("wiro_task_id", "model", "total_cost", "elapsed_seconds", "reused_from")
 _OF_FILE = ("uri", "name", "size", "content_type", "video")
+
+
+def media_address(place: Mapping[str, Any], key: str, item: int | None, file: int) -> str:
+    """Return the address of a file's bytes, relative to the UI's base address: it names a task instance, no path.
+
+    :param place: ``dag_id``, ``run_id``, ``task_id`` and ``map_index`` of the task instance that told of the file.
+    :param key: the XCom in which it did.
+    :param item: in a batch, the position of the video, else ``None``.
+    :param file: the position of the file.
+    """
+    position = {} if item is None else {"item": item}
+    return f"wiro/media?{urlencode({**place, 'key': key, **position, 'file': file})}"
 
 
 def shown_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,11 +22,12 @@ _LEFT_BEHIND = 6 * 3600.0  # seconds after which no process can still be at work
 _FLAT = frozenset({"s3", "s3a", "s3n", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss"})
 
 
-def open_folder(destination: Any) -> ObjectStoragePath:
+def open_folder(destination: Any, argument: str = "destination") -> ObjectStoragePath:
     """Return the folder of a destination, having found its store; nothing is written.
 
     :param destination: a local path, or an address that Airflow's object storage understands, with its connection
         (``s3://aws_default@bucket/videos``).
+    :param argument: what it is called where it was given, for the error.
     :raises WiroConfigurationError: nobody knows such a store.
     :raises WiroOutputError: the store cannot be had now.
     """
@@ -41,7 +42,7 @@ def open_folder(destination: Any) -> ObjectStoragePath:
     except Exception as error:  # every store has errors of its own; an unknown protocol is a ValueError
         kind = WiroConfigurationError if isinstance(error, (ValueError, ImportError)) else WiroOutputError
         raise kind(
-            f"destination is {address!r}, which cannot be used: {type(error).__name__}: {error}.",
+            f"{argument} is {address!r}, which cannot be used: {type(error).__name__}: {error}.",
             advice="Is the store's provider installed (for s3: apache-airflow-providers-amazon), its connection made?",
         ) from error
     return folder

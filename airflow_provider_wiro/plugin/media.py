@@ -21,8 +21,7 @@ from airflow.sdk import ObjectStoragePath
 from fastapi import HTTPException, Request
 from fastapi.responses import FileResponse, RedirectResponse, Response, StreamingResponse
 
-from airflow_provider_wiro.page import BATCH_KEY, END_KEY
-from airflow_provider_wiro.plugin.videos import PREVIEW_KEY
+from airflow_provider_wiro.page import BATCH_KEY, END_KEY, PREVIEW_KEY
 
 _log = logging.getLogger(__name__)
 TYPES = frozenset(

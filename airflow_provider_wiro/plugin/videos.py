@@ -15,12 +15,9 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from statistics import median
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
-from airflow_provider_wiro.page import BATCH_KEY, END_KEY, ORDER_KEY, PER_VALUE
+from airflow_provider_wiro.page import BATCH_KEY, END_KEY, ORDER_KEY, PER_VALUE, PREVIEW_KEY, media_address
 
-PREVIEW_KEY = "wiro_video_preview"
-"""The XCom of who made a moving picture of a video."""
 STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
 _OVER_BADLY = frozenset({"failed", "skipped", "upstream_failed", "removed"})
 _LIVE = frozenset({"queued", "running"})
@@ -177,12 +174,6 @@ def cards_of(rows: Iterable[Row], task_id: str | None = None, map_index: int | N
     return cards
 
 
-def media_address(place: Place, key: str, item: int | None, file: int) -> str:
-    """Return the address of a file's bytes, relative to the UI's base address: it names a task instance, no path."""
-    position = {} if item is None else {"item": item}
-    return f"wiro/media?{urlencode({**place._asdict(), 'key': key, **position, 'file': file})}"
-
-
 def decoded(value: Any) -> Any:
     """Return an XCom's value as it was pushed; Airflow's tasks push JSON as text."""
     if not isinstance(value, str):
@@ -271,7 +262,7 @@ def _add(card: Card, part: _Part) -> None:
 def _file(row: Row, item: int | None, number: int, file: Mapping[str, Any]) -> dict[str, Any]:
     video = file.get("video")
     return {
-        "media": media_address(row.place, row.key, item, number),
+        "media": media_address(row.place._asdict(), row.key, item, number),
         "name": _text(file.get("name"), 250) or f"{number + 1}",
         "content_type": _text(file.get("content_type"), 100) or "",
         "size": _whole(file.get("size")),

@@ -89,6 +89,7 @@ def airflow(wiro: LocalWiro, small_wiro: LocalWiro, home: Path, videos: Path) ->
         "WIRO_PROMPTS_CSV": str(home / "prompts.csv"),
         "WIRO_POLL_INTERVAL": "1",
         "WIRO_PAGES_DIR": str(home / "pages"),
+        "AIRFLOW__WIRO__UI_MEDIA_ROOTS": str(videos),
         "AIRFLOW_CONN_WIRO_DEFAULT": connection(wiro.base_url),
         "AIRFLOW_CONN_WIRO_SMALL": connection(small_wiro.base_url),
         "AIRFLOW_CONN_WIRO_WRONG_SECRET": connection(wiro.base_url, secret="canary-wrong-31c5"),
@@ -102,10 +103,12 @@ def airflow(wiro: LocalWiro, small_wiro: LocalWiro, home: Path, videos: Path) ->
     for name, text in files.items():
         text = text.replace('schedule="0 2 * * *"', "schedule=None")  # else unpausing starts last night's run, too
         (dags / name).write_text(text.replace("/tmp/wiro-videos", str(videos)), encoding="utf-8")
+    choose_takes = (EXAMPLES / "choose_takes.py").read_text(encoding="utf-8")
+    (dags / "choose_takes.py").write_text(choose_takes.replace('"retries": 2', '"retries": 0'), encoding="utf-8")
     shutil.copy(EXAMPLES / "publish_on_asset.py", dags)
     (home / "prompts.csv").write_text(NIGHT, encoding="utf-8-sig")
     with LocalAirflow(home, dags, env) as running:
-        for dag_id in ("form", "nightly_batch", "publish_on_asset", *README_DAGS):
+        for dag_id in ("form", "nightly_batch", "publish_on_asset", "choose_takes", *README_DAGS):
             running.api.wait_for_dag(dag_id)
         assert running.api.import_errors() == []
         running.api.pause("publish_on_asset", paused=False)  # an event starts only what is not paused

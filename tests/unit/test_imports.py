@@ -56,10 +56,6 @@ ALWAYS = {PACKAGE, f"{PACKAGE}.provider_info"}
 # Airflow's own base classes, and one module of pydantic that they bring.
 AIRFLOWS = ("airflow.providers.common.compat", "airflow.sdk", "airflow.triggers", "pydantic")
 
-# Examples with a task that asks a person, with Airflow's operators for that; and what of ours such a Dag loads more.
-ASKING = {"approved_batch"}
-OURS_TO_ASK = {f"{PACKAGE}.{module}" for module in ("operators.approval", "operators._budget")}
-
 # A Dag file without us: what Airflow itself loads for the parts that the examples are made of.
 PLAIN_DAG = """
 import airflow.sdk, pendulum
@@ -70,6 +66,12 @@ with airflow.sdk.DAG("plain", schedule="0 2 * * *", start_date=pendulum.datetime
     def group(row): rows.override(task_id="row")()
     group.expand(row=rows())
 """
+# Two of the examples ask a person; what Airflow maps outside a decorator brings its EmptyOperator.
+ASKS = "import airflow.providers.standard.operators.hitl, airflow.providers.standard.operators.empty"
+OURS_TO_ASK = {
+    "approved_batch": {f"{PACKAGE}.operators.approval", f"{PACKAGE}.operators._budget"},
+    "choose_takes": {f"{PACKAGE}.previews"},
+}
 
 
 def imported_by(home: Path, code: str, before: str = "") -> set[str]:
@@ -120,13 +122,13 @@ def test_a_dag_file_brings_no_http_client_and_no_emulator(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_parsed_with_what_a_plain_dag_file_loads(tmp_path: Path, path: Path) -> None:
-    asks = path.stem in ASKING
-    before = PLAIN_DAG + ("import airflow.providers.standard.operators.hitl\n" if asks else "")
+    asks = path.stem in OURS_TO_ASK
+    before = PLAIN_DAG + ASKS * asks
     modules = imported_by(tmp_path, f"import runpy; runpy.run_path({str(path)!r})", before=before)
     assert not top_levels(modules) & HEAVY
     # What comes after the videos needs nothing of ours.
     assert f"{PACKAGE}.operators.seedance" in modules or path.stem == "publish_on_asset"
-    assert of_ours(modules) - ALWAYS <= OURS | (OURS_TO_ASK if asks else set())
+    assert of_ours(modules) - ALWAYS <= OURS | OURS_TO_ASK.get(path.stem, set())
     assert {m for m in of_others(modules) if not m.startswith(AIRFLOWS)} == set()
 
 

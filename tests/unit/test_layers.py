@@ -66,13 +66,14 @@ LAYERS: Mapping[str, Layer] = {
     ),
     "sensors": may("exceptions api waiting hooks links page parsing templating triggers", "airflow"),
     "decorators": may("exceptions operators parsing", "airflow"),
+    "previews": may("exceptions links outputs page", "airflow av PIL"),
     "plugin": may("page", "airflow fastapi sqlalchemy"),
     "emulator": may(foreign="fastapi starlette uvicorn jinja2 requests av PIL"),
 }
 HTTP_OF_PYTHON = ("http.client", "http.server", "urllib.request", "socket", "ftplib")
 DYNAMIC_IMPORTS = {"__import__", "import_module", "import_string", "run_module", "run_path", "exec", "eval"}
 # The layers whose names users import; the others are their workshop.
-PUBLIC = ("", "exceptions", "api", "hooks", "triggers", "links", "operators", "sensors", "decorators")
+PUBLIC = ("", "exceptions", "api", "hooks", "triggers", "links", "operators", "sensors", "decorators", "previews")
 
 
 def module_name(path: Path) -> str:
@@ -188,6 +189,8 @@ def test_imports_are_found_wherever_they_stand() -> None:
         ("sensors.wiro", f"{PACKAGE}.operators.wiro"),
         ("sensors.wiro", f"{PACKAGE}.outputs"),
         ("triggers.wiro", "aiohttp"),
+        ("previews", f"{PACKAGE}.plugin.media"),
+        ("operators.wiro", f"{PACKAGE}.previews"),
         ("plugin.app", f"{PACKAGE}.hooks.wiro"),
         ("plugin.media", f"{PACKAGE}.outputs.store"),
         ("plugin.media", "requests"),
