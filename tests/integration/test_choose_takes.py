@@ -57,15 +57,11 @@ def test_a_prompt_is_shown_as_it_is(questions: list[dict[str, Any]]) -> None:
     assert slow["task_instance"]["rendered_map_index"] == slow["subject"]
 
 
-def test_the_moving_pictures_are_served_to_who_is_signed_in(
-    airflow: LocalAirflow, questions: list[dict[str, Any]]
-) -> None:
+def test_the_moving_pictures_are_served(airflow: LocalAirflow, questions: list[dict[str, Any]]) -> None:
     addresses = [address for each in questions for address in re.findall(r"!\[Take \d\]\((\S+?)\)", each["body"])]
-    token = requests.get(f"{airflow.url}/auth/token", timeout=30).json()["access_token"]
     assert len(addresses) == 3
     for address in addresses:
-        assert requests.get(f"{airflow.url}/{address}", timeout=30).status_code == 401
-        answer = requests.get(f"{airflow.url}/{address}", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        answer = requests.get(f"{airflow.url}/{address}", timeout=30)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/webp")
         assert len(answer.content) < MOST_BYTES
         picture = Image.open(io.BytesIO(answer.content))
@@ -78,7 +74,7 @@ def test_only_the_picked_take_goes_on(run: Run, questions: list[dict[str, Any]])
     for number, choice in enumerate(["Take 2", NONE]):
         path = f"/dags/choose_takes/dagRuns/{run.run_id}/taskInstances/choose/{number}/hitlDetails"
         run.api.call("PATCH", path, body={"chosen_options": [choice], "params_input": {}})
-    assert run.wait(60) == "success", run.failures()
+    assert run.wait(60) == "success", f"{run.states()}\n{run.failures()}"
     (file,) = run.xcom("video", 1)["files"]
     taken = Path(run.xcom("publish", 0))
     assert [path for path in taken.parent.iterdir()] == [taken]
