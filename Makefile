@@ -11,12 +11,13 @@ PYTHON ?= $(shell for p in $(NEWEST); do $$p -c '$(FITS)' 2>/dev/null && command
 # without .pyc files every Airflow process takes twice as long to start
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test chaos lint format venv lock clean
+.PHONY: help demo test chaos screenshots lint format venv lock clean
 
 help:
 	@echo 'make demo     a night of videos: a local Wiro, an Airflow and the nightly Dag (DEMO_ONCE=1: exit at its end)'
 	@echo 'make test     lint, then all tests'
 	@echo 'make chaos    kill Airflow piece by piece while it orders 200 videos, and count what is paid (40 minutes)'
+	@echo 'make screenshots  the pictures of Airflow in docs/, taken in Chromium from what the demo starts'
 	@echo 'make lint     ruff and mypy'
 	@echo 'make format   let ruff put the code in order'
 	@echo 'make venv     only build .venv'
@@ -31,6 +32,9 @@ test: lint
 
 chaos: venv
 	@$(BIN)/python -m scripts.chaos
+
+screenshots: venv
+	@$(BIN)/python -m scripts.screenshots
 
 lint: venv
 	$(BIN)/ruff check .

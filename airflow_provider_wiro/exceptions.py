@@ -5,6 +5,7 @@
     WiroError                        every error of this package; an AirflowException
     ├── WiroConfigurationError       yours: the connection or an argument cannot be used; nothing was sent
     │   └── WiroInputError           yours: inputs that the model does not take; names every one of them
+    ├── WiroCostError                it would cost more than `max_cost`, or nobody can tell; nothing was sent
     ├── WiroAPIError                 Wiro answered, and refused
     │   ├── WiroAuthenticationError  key, secret, signature, address or sign-in refused (401, codes 98 and 99)
     │   ├── WiroBalanceError         the account's balance does not cover the run (code 97)
@@ -108,6 +109,12 @@ class WiroInputError(WiroConfigurationError, ValueError):
 
     def __reduce__(self) -> tuple[type[WiroInputError], tuple[str, list[str]]]:
         return type(self), (self.model, self.faults)
+
+
+class WiroCostError(WiroError):
+    """An order would cost more than `max_cost`, or what it costs cannot be known. Nothing was sent for it."""
+
+    default_advice = "Nothing is billed: raise `max_cost`, or order less."
 
 
 class WiroAPIError(WiroError):

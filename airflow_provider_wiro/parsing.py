@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from decimal import Decimal
 from os import PathLike
 from typing import Any
 
@@ -12,6 +14,7 @@ from airflow.sdk.definitions.mappedoperator import MappedOperator, OperatorParti
 from airflow_provider_wiro.exceptions import WiroConfigurationError
 
 VERIFY = ("container", "none")
+_MOST_DOLLARS = 10**9
 
 
 class Later:
@@ -51,6 +54,24 @@ def check_verify(verify: Any) -> None:
     """
     if not is_unresolved(verify) and verify not in VERIFY:
         raise WiroConfigurationError(f"verify is {verify!r}, allowed: {', '.join(map(repr, VERIFY))}.")
+
+
+def amount_of(name: str, value: Any) -> Decimal | None:
+    """Return an argument that is an amount of US dollars, as far as it is known.
+
+    :param name: the argument's name.
+    :param value: a number, or its text; a float is taken for what it is written as.
+    :return: the amount; ``None`` where there is none, or it comes later.
+    :raises WiroConfigurationError: it is no such amount.
+    """
+    if value is None or (is_unresolved(value) and not isinstance(value, Decimal)):
+        return None
+    is_number = isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+    is_text = isinstance(value, str) and re.fullmatch(r"\s*[0-9]+(\.[0-9]+)?\s*", value, re.ASCII)
+    amount = Decimal(str(value)) if is_number or is_text else Decimal("NaN")
+    if amount.is_finite() and 0 <= amount <= _MOST_DOLLARS:
+        return amount
+    raise WiroConfigurationError(f"{name} is {value!r}, allowed: US dollars from 0 to {_MOST_DOLLARS}, like 2.50.")
 
 
 def default_args_here(**given: Any) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ PROVIDER_INFO: dict[str, Any] = {
         {
             "integration-name": "Wiro AI",
             "python-modules": [
+                "airflow_provider_wiro.operators.approval",
                 "airflow_provider_wiro.operators.fetch",
                 "airflow_provider_wiro.operators.seedance",
                 "airflow_provider_wiro.operators.wiro",

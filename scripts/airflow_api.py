@@ -167,6 +167,52 @@ class AirflowApi:
             if not page["task_instances"] or len(found) >= page["total_entries"]:
                 return found
 
+    def question(
+        self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, timeout: float = 300
+    ) -> dict[str, Any]:
+        """Wait until a task asks a person, and return what it asks (``subject``, ``body``, ``options`` …).
+
+        :param dag_id: the Dag.
+        :param run_id: its run.
+        :param task_id: the task.
+        :param map_index: its map index; -1, the default, for a task that is not mapped.
+        :param timeout: seconds to wait; 300 by default.
+        :raises AirflowApiError: if it does not ask in time; the message carries its state.
+        """
+        give_up = time.monotonic() + timeout
+        while (state := self._state(dag_id, run_id, task_id, map_index)) != "awaiting_input":
+            if time.monotonic() > give_up or state in ENDED:
+                raise AirflowApiError(f"{task_id} of {run_id} asks nobody: it is {state}")
+            time.sleep(0.3)
+        found: dict[str, Any] = self.call("GET", _question_path(dag_id, run_id, task_id, map_index))
+        return found
+
+    def _state(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> str | None:
+        found = self.task_instances(dag_id, run_id)
+        states = {(ti["task_id"], ti["map_index"]): ti["state"] for ti in found}
+        return states.get((task_id, map_index))
+
+    def answer(
+        self,
+        dag_id: str,
+        run_id: str,
+        task_id: str,
+        chosen: Sequence[str],
+        map_index: int = -1,
+        fields: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Answer what a task asks.
+
+        :param dag_id: the Dag.
+        :param run_id: its run.
+        :param task_id: the task.
+        :param chosen: some of its options.
+        :param map_index: its map index; -1, the default, for a task that is not mapped.
+        :param fields: what is filled into its form; nothing by default.
+        """
+        body = {"chosen_options": list(chosen), "params_input": dict(fields or {})}
+        self.call("PATCH", _question_path(dag_id, run_id, task_id, map_index), body=body)
+
     def xcom(self, dag_id: str, run_id: str, task_id: str, map_index: int = -1, key: str = "return_value") -> Any:
         """Return what a task instance has pushed, decoded.
 
@@ -238,6 +284,10 @@ def _part(name: str) -> str:
 
 def _run_path(dag_id: str, run_id: str) -> str:
     return f"/dags/{_part(dag_id)}/dagRuns/{_part(run_id)}"
+
+
+def _question_path(dag_id: str, run_id: str, task_id: str, map_index: int) -> str:
+    return f"{_run_path(dag_id, run_id)}/taskInstances/{_part(task_id)}/{map_index}/hitlDetails"
 
 
 def _log_lines(entry: str | dict[str, Any]) -> list[str]:

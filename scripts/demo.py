@@ -106,14 +106,14 @@ def _ignore_signals() -> None:
 def _demo(once: bool) -> int:
     with ExitStack() as stack:
         stack.callback(say, "Everything is stopped.")
-        wiro = stack.enter_context(_local_wiro())
+        wiro = stack.enter_context(local_wiro())
         say(f"The local Wiro is at {wiro.url}")
         say("Starting Airflow (the first start takes a minute on a slow machine) …")
         started = time.monotonic()
-        airflow = stack.enter_context(_airflow(wiro))
+        airflow = stack.enter_context(local_airflow(wiro))
         stack.callback(_ignore_signals)
         say(f"Airflow is ready after {time.monotonic() - started:.0f} s: {airflow.url}")
-        right = _night(airflow, wiro)
+        right = night(airflow, wiro)
         if not once:
             say("\nAll stays up to be looked at. Ctrl-C stops it.")
             with suppress(KeyboardInterrupt):
@@ -122,11 +122,17 @@ def _demo(once: bool) -> int:
 
 
 @contextmanager
-def _local_wiro() -> Iterator[LocalWiro]:
-    processes = Processes(HOME / "wiro")
+def local_wiro(home: Path = HOME, speed: str = WIRO_SPEED) -> Iterator[LocalWiro]:
+    """Run the demo's local Wiro.
+
+    :param home: where its log goes, in a folder of its own; default ``.demo``.
+    :param speed: Wiro seconds per second; default 10.
+    :raises DemoError: it does not answer.
+    """
+    processes = Processes(home / "wiro")
     processes.open()
     try:
-        options = ["--port", "0", "--speed", WIRO_SPEED]
+        options = ["--port", "0", "--speed", speed]
         processes.start("wiro", [sys.executable, "-m", EMULATOR, *options], cwd=ROOT)
         give_up = time.monotonic() + 60
         while not (connection := printed_connection(processes.log_file("wiro").read_text())):
@@ -149,15 +155,23 @@ def printed_connection(output: str) -> str:
     return shlex.split(line[0])[1].removeprefix(f"{CONNECTION}=") if line else ""
 
 
-def _airflow(wiro: LocalWiro) -> LocalAirflow:
+def local_airflow(wiro: LocalWiro, home: Path = HOME, videos: str | None = None) -> LocalAirflow:
+    """Return the demo's Airflow; it starts on entering it.
+
+    :param wiro: what its connection leads to.
+    :param home: its home; default ``.demo``.
+    :param videos: where the videos go; default: as the environment says.
+    """
+    videos = videos or videos_folder(os.environ.get("WIRO_VIDEOS_DIR", ""))
     env = {
         CONNECTION: wiro.connection,
-        "WIRO_VIDEOS_DIR": videos_folder(os.environ.get("WIRO_VIDEOS_DIR", "")),
+        "WIRO_VIDEOS_DIR": videos,
+        "AIRFLOW__WIRO__UI_MEDIA_ROOTS": videos,
         "WIRO_POLL_INTERVAL": os.environ.get("WIRO_POLL_INTERVAL", "2"),
         # else letting the Dag run would start last night's batch as well
         "AIRFLOW__SCHEDULER__USE_JOB_SCHEDULE": "False",
     }
-    return LocalAirflow(HOME, ROOT / "dags_examples", env=env, port=UI_PORT)
+    return LocalAirflow(home, ROOT / "dags_examples", env=env, port=UI_PORT)
 
 
 def videos_folder(wanted: str) -> str:
@@ -175,7 +189,12 @@ def _stay(airflow: LocalAirflow, wiro: LocalWiro) -> NoReturn:
         time.sleep(1)
 
 
-def _night(airflow: LocalAirflow, wiro: LocalWiro) -> bool:
+def night(airflow: LocalAirflow, wiro: LocalWiro) -> bool:
+    """Run the night's Dag, tell how it goes, and return whether every video is as ordered.
+
+    :param airflow: is running.
+    :param wiro: is running.
+    """
     airflow.api.wait_for_dag(DAG_ID)
     for interrupted in airflow.api.unfinished_runs(DAG_ID):
         say(f"The run {interrupted} was interrupted; its local Wiro is gone, so it is marked as failed")
@@ -188,6 +207,7 @@ def _night(airflow: LocalAirflow, wiro: LocalWiro) -> bool:
     _tell_failures(airflow.api, run_id, instances)
     right = _tell_videos(airflow.api, run_id, instances)
     say(f"Airflow     {airflow.run_url(DAG_ID, run_id)}")
+    say(f"Watch them  {airflow.run_url(DAG_ID, run_id)}/plugin/videos-run")
     say(f"Local Wiro  {wiro.url}")
     return right and state == "success"
 

@@ -211,7 +211,10 @@ class Endpoints:
             "errorcount": str(bad_ones),
             "lastruntime": last,
         }
-        return {**model.tool(), "taskstat": stat}
+        shown = {**model.tool(), "taskstat": stat}
+        if self._happens("tool", "no_prices"):
+            del shown["dynamicprice"]
+        return shown
 
     def _store(self, upload: Upload, base: str) -> str:
         if len(upload.data) > MAX_BYTES:

@@ -14,7 +14,8 @@ Most kinds say what they do. At ``run``, ``*_before`` fails before anything was 
 and ``late`` resets the connection and accepts later; ``slow`` does at once what was asked, and then waits with
 the answer. ``rate_limit`` is 429 with ``Retry-After``. ``no_date`` leaves the ``Date`` header out of whatever
 is answered. ``list:off`` refuses the list for want of a permission; ``list:no_createtime`` and ``list:int_ids``
-show its tasks without that field, and with a JSON number for an id. ``echo:off`` shows tasks with ``{}`` for
+show its tasks without that field, and with a JSON number for an id. ``tool:no_prices`` leaves the prices
+out of what is told about a model. ``echo:off`` shows tasks with ``{}`` for
 their parameters, ``echo:off_in_list`` in the list only, ``echo:partial`` with all but the ``seed``.
 """
 
@@ -44,7 +45,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "list": (*_READ, "off", "no_pexit", "no_createtime", "int_ids"),
     "cancel": _READ,
     "kill": _READ,
-    "tool": _READ,
+    "tool": (*_READ, "no_prices"),
     "cdn": ("cut", "error", "expired", "wrong_size", "html", "slow", "reset", "hostile_name"),
     "echo": ("off", "off_in_list", "partial"),
     "any": _READ,

@@ -16,9 +16,12 @@ from airflow.sdk.log import amask_secret, mask_secret
 
 from airflow_provider_wiro.api.auth import WiroAuth
 from airflow_provider_wiro.api.client import BASE_URL, WiroClient
+from airflow_provider_wiro.api.pricing import estimate_cost
 from airflow_provider_wiro.exceptions import WiroConfigurationError, WiroError
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from airflow.sdk import Connection
 
     from airflow_provider_wiro.api.tasks import RunReceipt, TaskPage, WiroTask
@@ -45,6 +48,7 @@ class WiroHook(BaseHook):
         super().__init__()
         self.wiro_conn_id = wiro_conn_id
         self._output_hosts: tuple[str, ...] = ()
+        self._models: dict[str, dict[str, Any]] = {}
 
     def __repr__(self) -> str:
         return f"WiroHook(wiro_conn_id={self.wiro_conn_id!r})"
@@ -136,6 +140,22 @@ class WiroHook(BaseHook):
     def get_model(self, model: str) -> dict[str, Any]:
         """Read what Wiro tells about a model: parameters, prices, running times."""
         return self.get_conn().get_model(model)
+
+    def estimate_cost(self, model: str, inputs: Mapping[str, Any]) -> Decimal | None:
+        """Return what a run is going to cost in US dollars, or ``None`` where that cannot be known before it.
+
+        What Wiro tells of a model is read once for each hook.
+
+        :param model: ``owner/name``.
+        :param inputs: the run's inputs by their names on the wire; one that is left out has its default.
+        :return: see :func:`airflow_provider_wiro.api.pricing.estimate_cost`.
+        :raises WiroNotFoundError: no such model.
+        :raises WiroError: Wiro does not tell.
+        """
+        key = model.lower()
+        if key not in self._models:
+            self._models[key] = self.get_model(model)
+        return estimate_cost(self._models[key], inputs)
 
     def upload(self, path: str | Path) -> str:
         """Store a local file of at most 100 MB at Wiro and return its address."""

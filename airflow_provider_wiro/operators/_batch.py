@@ -59,6 +59,8 @@ class Terms:
     fetch: Callable[[WiroTask, Mapping[str, Any], Attempt, Log], dict[str, Any]]
     """Stores the files of a task that has succeeded, unless they are there; returns its facts."""
     killed: Callable[[], bool]
+    admit: Callable[[], None]
+    """Raises if all orders together may not be sent."""
 
 
 @dataclass(eq=False)
@@ -76,6 +78,11 @@ class Item:
     facts: dict[str, Any] | None = None
     error: str = ""
     retryable: bool = True
+
+    @property
+    def is_reused(self) -> bool:
+        """Whether an equal request has been delivered before."""
+        return self.facts is not None and "reused_from" in self.facts
 
     @property
     def record(self) -> Record | None:
@@ -158,6 +165,14 @@ class Batch:
                 item.state = State.DONE
             elif resumed and record is not None and record.phase is Phase.RECEIPT:
                 item.state = State.RUNNING
+
+    def check_budget(self) -> None:
+        """Refuse everything at once while nothing is ordered; later, each order is refused by itself.
+
+        :raises WiroCostError: together they cost too much, or nobody can tell how much.
+        """
+        if self.queued() and not any(item.record is not None and item.record.unfinished for item in self.items):
+            self._terms.admit()
 
     def advance(self, places: int | None) -> None:
         """Order, look, fetch: whatever can be done now without waiting.

@@ -73,6 +73,7 @@ class WaitsElsewhere(BaseOperator):
     on_unknown: str
     on_clear: str
     settle: float
+    max_cost: Any
     _killed = False
     _queued_since = 0.0
     _request = ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
@@ -98,9 +98,11 @@ class OrdersMany(WaitsElsewhere):
             batch.load(resumed, lambda item: self._delivered(item) is not None)
             before = {item.index: (item.state, item.wiro_task_id) for item in batch.items} if resumed else {}
             self._reuse(batch)
+            batch.check_budget()
             while True:
                 try:
-                    batch.advance(queue.places)
+                    with self._folded(batch):
+                        batch.advance(queue.places)
                 finally:
                     before = self._tell_page(context, hook, batch, before)
                 if self._killed:
@@ -110,8 +112,25 @@ class OrdersMany(WaitsElsewhere):
                     return self._conclude(context, batch)
                 queue.places = self._wait(batch, queue)
 
+    @contextmanager
+    def _folded(self, batch: Batch) -> Iterator[None]:
+        """Fold the lines about single videos in Airflow's log; that some failed is told outside."""
+        from airflow_provider_wiro.operators._batch import State
+
+        before = {item.index for item in batch.items if item.state is State.FAILED}
+        self.log.info("::group::Ordering, looking, fetching: video by video")
+        try:
+            yield
+        finally:
+            self.log.info("::endgroup::")
+            failed = [item.index for item in batch.items if item.state is State.FAILED and item.index not in before]
+            if failed:
+                named = ", ".join(map(str, failed[:_NAMED])) + (" …" if len(failed) > _NAMED else "")
+                self.log.warning("Failed: videos[%s]. The lines folded above tell why.", named)
+
     def _make_batch(self, context: Context, hook: WiroHook) -> Batch:
         from airflow_provider_wiro.operators._batch import Batch, Item, Prefixed, Terms
+        from airflow_provider_wiro.operators._budget import Budget
         from airflow_provider_wiro.operators._state import TaskStateStore, earliest, place_of
         from airflow_provider_wiro.outputs.reuse import request_key
         from airflow_provider_wiro.submission.driver import Submission
@@ -120,7 +139,13 @@ class OrdersMany(WaitsElsewhere):
         client, store, ti = hook.get_conn(), TaskStateStore(context), context["ti"]
         shelf = Shelf(store.read, store.write)
         equal: Counter[str] = Counter()
-        items = []
+        items: list[Item] = []
+        budget = Budget(
+            hook,
+            self.max_cost,
+            lambda: [(item.attempt.model, item.attempt.inputs) for item in items if not item.is_reused],
+            self.log,
+        )
         for index, (model, inputs) in enumerate(self.wire_videos()):
             key = logical_key(place_of(context), client.base_url, model, inputs)
             equal[key] += 1
@@ -147,6 +172,7 @@ class OrdersMany(WaitsElsewhere):
                 log,
                 killed=lambda: self._killed,
                 claimed=lambda key=key: shelf.ids(but=key),  # type: ignore[misc]
+                admit=budget.admit,
             )
             items.append(Item(index, attempt, submission, log))
 
@@ -154,7 +180,7 @@ class OrdersMany(WaitsElsewhere):
             depot = Depot(self.destination, self.verify, self.delete_remote, log)
             return depot.fetch(hook, task, facts, attempt.inputs, request_key(attempt.model, attempt.inputs))
 
-        terms = Terms(self.timeout, self.cancel_on_timeout, fetch, lambda: self._killed)
+        terms = Terms(self.timeout, self.cancel_on_timeout, fetch, lambda: self._killed, budget.admit)
         return Batch(items, shelf, client, self.log, terms)
 
     def _delivered(self, item: Item) -> dict[str, Any] | None:

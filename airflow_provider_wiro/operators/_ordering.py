@@ -154,6 +154,7 @@ class OrdersOnce(WaitsElsewhere):
             self._stop_on_kill()
 
     def _make_submission(self, context: Context, hook: WiroHook) -> Submission:
+        from airflow_provider_wiro.operators._budget import Budget
         from airflow_provider_wiro.operators._state import TaskStateStore, claimed_by_siblings
         from airflow_provider_wiro.submission.driver import Submission
 
@@ -163,6 +164,7 @@ class OrdersOnce(WaitsElsewhere):
             self.log,
             killed=lambda: self._killed,
             claimed=lambda: claimed_by_siblings(context),
+            admit=Budget(hook, self.max_cost, lambda: [(self.model, self.wire_inputs())], self.log).admit,
         )
 
     def _request_of(self, inputs: Mapping[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from airflow_provider_wiro.api.seedance import DEFAULT_MODEL, MODELS, find_model, wire_inputs
@@ -12,7 +13,7 @@ from airflow_provider_wiro.links import WiroVideoLink
 from airflow_provider_wiro.operators._elsewhere import seconds
 from airflow_provider_wiro.operators._many import OrdersMany
 from airflow_provider_wiro.operators.wiro import WiroRunOperator
-from airflow_provider_wiro.parsing import Later, check_destination, check_verify, is_unresolved
+from airflow_provider_wiro.parsing import Later, amount_of, check_destination, check_verify, is_unresolved
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.waiting import default_deferrable
 
@@ -85,6 +86,7 @@ class SeedanceRunOperator(WiroRunOperator):
         "verify",
         "on_unknown",
         "on_clear",
+        "max_cost",
     )
     template_fields_renderers = {"prompt": "md"}
     custom_operator_name = "Wiro video"
@@ -200,7 +202,10 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
         only the video. (templated)
     :param on_clear: as there; default ``reattach``. (templated)
     :param settle: as there; default 60.
+    :param max_cost: US dollars that all videos together may cost, but for those that `reuse` answers; as there, and
+        asked once before the first Run; default ``None``: anything. (templated)
     :raises WiroInputError: a video's inputs are not allowed; every fault is listed, and nothing is sent.
+    :raises WiroCostError: the videos would cost more than `max_cost`, or that cannot be known; nothing was sent.
     :raises WiroBatchError: too few videos succeeded; a retry makes what is missing.
     :raises WiroStoreError: Airflow's task state store does not answer; nothing is sent after that.
     :raises AirflowFailException: in place of any error that a retry cannot mend; its text begins with the error's name.
@@ -214,6 +219,7 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
         "wiro_conn_id",
         "on_unknown",
         "on_clear",
+        "max_cost",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"videos": "json"}
     operator_extra_links = (WiroVideoLink(),)
@@ -240,6 +246,7 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
         on_unknown: str = "fail",
         on_clear: str = "reattach",
         settle: float | timedelta = 60.0,
+        max_cost: Decimal | float | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"doc_md": _BATCH_DOC_MD, **kwargs})
@@ -260,6 +267,7 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
         self.on_unknown = on_unknown
         self.on_clear = on_clear
         self.settle = seconds(settle)
+        self.max_cost = max_cost
         self.check_arguments(
             videos=videos,
             destination=destination,
@@ -269,6 +277,7 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
             max_poll_interval=max_poll_interval,
             timeout=timeout,
             settle=settle,
+            max_cost=max_cost,
             on_unknown=on_unknown,
             on_clear=on_clear,
             verify=verify,
@@ -284,6 +293,7 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
         cls.check_seconds(arguments)
         cls.check_policies(arguments.get("on_unknown", "fail"), arguments.get("on_clear", "reattach"))
         check_verify(arguments.get("verify", "container"))
+        amount_of("max_cost", arguments.get("max_cost"))
         check_destination(arguments.get("destination"), needed="destination" in arguments)
         ratio = arguments.get("min_success_ratio", 1.0)
         is_number = isinstance(ratio, (int, float)) and not isinstance(ratio, bool)
@@ -291,19 +301,27 @@ class SeedanceBatchOperator(DataFromOtherTasks, OrdersMany):
             raise WiroConfigurationError(f"min_success_ratio is {ratio!r}, allowed: a number from 0 to 1.")
         videos = arguments.get("videos", Later())
         if not is_unresolved(videos):
-            _wire_videos(videos, arguments.get("model", DEFAULT_MODEL), is_unresolved)
+            wire_videos(videos, arguments.get("model", DEFAULT_MODEL), is_unresolved)
 
     def wire_videos(self) -> list[tuple[str, dict[str, Any]]]:
         """Return model and inputs of every video, as they are sent; every template is rendered by now.
 
         :raises WiroInputError: a video's inputs are not allowed; every fault is listed.
         """
-        return _wire_videos(self.videos, self.model, lambda value: False)
+        return wire_videos(self.videos, self.model)
 
 
-def _wire_videos(
-    videos: Any, default_model: Any, unresolved: Callable[[Any], bool]
+def wire_videos(
+    videos: Any, default_model: Any, unresolved: Callable[[Any], bool] = lambda value: False
 ) -> list[tuple[str, dict[str, Any]]]:
+    """Return model and inputs of videos, as they are sent.
+
+    :param videos: a mapping of inputs for each, perhaps with its ``model``.
+    :param default_model: the model of those that name none.
+    :param unresolved: tells what comes later and is not checked; default: nothing.
+    :raises WiroConfigurationError: it is no list of them.
+    :raises WiroInputError: inputs are not allowed; every fault is listed.
+    """
     if not isinstance(videos, Sequence) or isinstance(videos, (str, bytes)):
         raise WiroConfigurationError(f"videos is {type(videos).__name__}, allowed: a list of mappings.")
     wire: list[tuple[str, dict[str, Any]]] = []

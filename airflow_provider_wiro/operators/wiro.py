@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, ClassVar
 
 from airflow_provider_wiro.api.seedance import find_model, wire_inputs
@@ -13,7 +14,7 @@ from airflow_provider_wiro.links import WiroTaskLink, WiroVideoLink
 from airflow_provider_wiro.operators._elsewhere import seconds
 from airflow_provider_wiro.operators._ordering import OrdersOnce
 from airflow_provider_wiro.operators.fetch import WiroFetchOutputsOperator
-from airflow_provider_wiro.parsing import Later, check_destination, check_verify, is_unresolved
+from airflow_provider_wiro.parsing import Later, amount_of, check_destination, check_verify, is_unresolved
 from airflow_provider_wiro.templating import DataFromOtherTasks
 from airflow_provider_wiro.waiting import default_deferrable
 
@@ -67,8 +68,12 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         ``resubmit``, which stops what still runs and orders a new video. (templated)
     :param settle: seconds (or a timedelta) after a lost connection in which Wiro may still accept a Run; default 60.
         A Run is sent again only after that.
+    :param max_cost: US dollars that the run may cost, by the prices that Wiro tells of its model (one request more);
+        default ``None``: anything. What is estimated to cost more, or cannot be estimated, is refused before it is
+        sent; an order that stands is gone on with. (templated)
     :raises WiroInputError: an input is not allowed; for literals when the Dag is parsed, for templates before any
         request.
+    :raises WiroCostError: the run would cost more than `max_cost`, or that cannot be known; nothing was sent.
     :raises WiroAPIError: Wiro refused, and nothing was accepted; :class:`~.exceptions.WiroBusyError`: no place in the
         account came free within `timeout`.
     :raises WiroConnectionError: no connection stood, and nothing was sent.
@@ -89,6 +94,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         "verify",
         "on_unknown",
         "on_clear",
+        "max_cost",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"inputs": "json", "files": "json"}
     operator_extra_links = (WiroTaskLink(), WiroVideoLink())
@@ -116,6 +122,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         on_unknown: str = "fail",
         on_clear: str = "reattach",
         settle: float | timedelta = 60.0,
+        max_cost: Decimal | float | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**{"doc_md": _DOC_MD, **kwargs})
@@ -137,6 +144,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
         self.on_unknown = on_unknown
         self.on_clear = on_clear
         self.settle = seconds(settle)
+        self.max_cost = max_cost
         self.check_arguments(
             model=model,
             inputs=inputs,
@@ -145,6 +153,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
             max_poll_interval=max_poll_interval,
             timeout=timeout,
             settle=settle,
+            max_cost=max_cost,
             on_unknown=on_unknown,
             on_clear=on_clear,
             verify=verify,
@@ -177,6 +186,7 @@ class WiroRunOperator(DataFromOtherTasks, OrdersOnce):
             )
         cls.check_policies(arguments.get("on_unknown", "fail"), arguments.get("on_clear", "reattach"))
         check_verify(arguments.get("verify", "container"))
+        amount_of("max_cost", arguments.get("max_cost"))
         cls.check_inputs(arguments)
 
     @classmethod

@@ -104,6 +104,7 @@ class Submission:
     :param log: gets a line for everything that is decided.
     :param killed: tells whether Airflow has ended this process; asked right before anything is sent.
     :param claimed: returns the ids that siblings in the same mapped task call theirs.
+    :param admit: asked before anything is sent or stopped for a new Run; raises what forbids it.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class Submission:
         *,
         killed: Callable[[], bool] = lambda: False,
         claimed: Callable[[], frozenset[str]] = frozenset,
+        admit: Callable[[], None] = lambda: None,
     ) -> None:
         self.record: Record | None = None
         self._client = client
@@ -121,6 +123,7 @@ class Submission:
         self._log = log
         self._killed = killed
         self._claimed = claimed
+        self._admit = admit
 
     def load(self) -> Record | None:
         """Read the record.
@@ -163,6 +166,7 @@ class Submission:
             elif decision.action is Action.REFUSE:
                 raise self._refusal(decision)
             elif decision.action is Action.SUBMIT:
+                self._admit()
                 self._stop(decision.stop)
                 self._submit(decision.record, attempt, files)
                 began = time.time()

@@ -154,6 +154,12 @@ class Run:
             if instance["state"] == "failed"
         )
 
+    def question(self, task_id: str, map_index: int = -1) -> dict[str, Any]:
+        return self.api.question(self.dag_id, self.run_id, task_id, map_index, timeout=90)
+
+    def answer(self, task_id: str, chosen: str, map_index: int = -1, **fields: Any) -> None:
+        self.api.answer(self.dag_id, self.run_id, task_id, [chosen], map_index, fields)
+
     def mark(self, task_id: str, state: str, map_index: int = -1) -> None:
         self.api.set_task_state(self.dag_id, self.run_id, task_id, state, map_index)
 

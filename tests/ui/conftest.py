@@ -6,17 +6,19 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NoReturn
 
 import pytest
 import requests
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from airflow_provider_wiro.emulator.drawing import encode
 from airflow_provider_wiro.emulator.studio import Order
+from scripts.chromium import NoChromium
+from scripts.chromium import chromium as running_chromium
 from scripts.local_airflow import AIRFLOW, LocalAirflow
 from tests.s3 import BUCKET, S3, running_s3
 from tests.ui.people import PASSWORD, PEOPLE
@@ -134,17 +136,13 @@ def running_site(home: Path, films: Path, env: Mapping[str, str] | None = None, 
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The system's Chromium; for a module, as no test can have an event loop of its own while Playwright's runs."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if program is None:
-        _do_without("Chromium is not installed (Debian: apt install chromium): NOTHING OF THE PAGE IS TESTED")
-    quiet = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program, args=[*quiet, "--disable-component-update", "--disable-sync"]
-        )
+    """The system's Chromium; for a module, as no test beside it could have an event loop."""
+    with ExitStack() as stack:
+        try:
+            browser = stack.enter_context(running_chromium())
+        except NoChromium as error:
+            _do_without(f"{error}: NOTHING OF THE PAGE IS TESTED")
         yield browser
-        browser.close()
 
 
 def _do_without(why: str) -> NoReturn:

@@ -285,6 +285,14 @@ def test_files_that_may_not_be_shown_lead_to_wiro(site: Site, look: Look) -> Non
     assert view.hosts - {"itself"} == {urlsplit(site.url).netloc}
 
 
+def test_what_is_made_and_not_fetched_yet_says_so(site: Site, look: Look) -> None:
+    run = site.seeds.run("gallery", "not_fetched")
+    made = {name: value for name, value in succeeded(1, "/elsewhere/1.mp4").items() if name != "files"}
+    run.mapped([order(1, "Made")], [made])
+    page = look().go(site, tab("gallery", "not_fetched"))
+    expect(page.locator(CARDS)).to_contain_text("It is ready at Wiro, and not fetched yet.")
+
+
 @pytest.mark.parametrize(
     ("answer", "told"),
     [

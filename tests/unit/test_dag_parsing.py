@@ -26,6 +26,7 @@ from airflow_provider_wiro.triggers.wiro import WiroTaskTrigger
 
 EXAMPLES = Path(__file__).parents[2] / "dags_examples"
 TASKS = {
+    "approved_batch": {"read_prompts", "approve", "videos"},
     "choose_takes": {"orders", "video", "preview", "by_prompt", "choose", "picked", "publish"},
     "publish_on_asset": {"read_manifests", "write_page"},
     "large_batch": {"read_prompts", "videos"},

@@ -56,6 +56,11 @@ ALWAYS = {PACKAGE, f"{PACKAGE}.provider_info"}
 # Airflow's own base classes, and one module of pydantic that they bring.
 AIRFLOWS = ("airflow.providers.common.compat", "airflow.sdk", "airflow.triggers", "pydantic")
 
+# Examples with a task that asks a person, with Airflow's operators for that; and what of ours such a Dag loads more.
+ASKS = "import airflow.providers.standard.operators.hitl, airflow.providers.standard.operators.empty\n"
+ASKING = {"approved_batch", "choose_takes"}
+OURS_TO_ASK = {f"{PACKAGE}.{module}" for module in ("operators.approval", "operators._budget", "previews")}
+
 # A Dag file without us: what Airflow itself loads for the parts that the examples are made of.
 PLAIN_DAG = """
 import airflow.sdk, pendulum
@@ -66,8 +71,6 @@ with airflow.sdk.DAG("plain", schedule="0 2 * * *", start_date=pendulum.datetime
     def group(row): rows.override(task_id="row")()
     group.expand(row=rows())
 """
-# One of the examples asks a person, of each prompt; what Airflow maps outside a decorator brings its EmptyOperator.
-ASKS = "import airflow.providers.standard.operators.hitl, airflow.providers.standard.operators.empty"
 
 
 def imported_by(home: Path, code: str, before: str = "") -> set[str]:
@@ -118,12 +121,13 @@ def test_a_dag_file_brings_no_http_client_and_no_emulator(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_parsed_with_what_a_plain_dag_file_loads(tmp_path: Path, path: Path) -> None:
-    before = PLAIN_DAG + ASKS * (path.stem == "choose_takes")
+    asks = path.stem in ASKING
+    before = PLAIN_DAG + (ASKS if asks else "")
     modules = imported_by(tmp_path, f"import runpy; runpy.run_path({str(path)!r})", before=before)
     assert not top_levels(modules) & HEAVY
     # What comes after the videos needs nothing of ours.
     assert f"{PACKAGE}.operators.seedance" in modules or path.stem == "publish_on_asset"
-    assert of_ours(modules) - ALWAYS <= OURS | {f"{PACKAGE}.previews"}
+    assert of_ours(modules) - ALWAYS <= OURS | (OURS_TO_ASK if asks else set())
     assert {m for m in of_others(modules) if not m.startswith(AIRFLOWS)} == set()
 
 

@@ -124,6 +124,11 @@ PROVOKED: dict[str, Callable[[World, Path], Any]] = {
     "requires signature authentication": lambda world, _: world.make_client(
         world.wiro.base_url, api_secret=None
     ).list_tasks(),
+    "estimated to cost": lambda world, path: world.order(max_cost=0.01).execute(world.instance(path).start()),
+    "cannot be known before they run": lambda world, path: (
+        world.wiro.set_faults(["tool:no_prices"]),
+        world.order(max_cost=5).execute(world.instance(path).start()),
+    ),
     "code 97": lambda world, _: (world.with_balance(0.01, 0), world.client.run(DEFAULT_MODEL, INPUTS)),
     "code 96": lambda world, _: (world.with_balance(20, 2), world.client.run(DEFAULT_MODEL, INPUTS)),
     "min_success_ratio": lambda world, path: world.half_a_batch(path),

@@ -187,7 +187,7 @@ function reasonOf(video) {
   if (video.error) return video.error;
   if (video.status === "cancelled") return "It was cancelled at Wiro.";
   if (video.status === "failed") return "It failed, and no reason is known.";
-  return video.files.length || video.source_url ? "It cannot be played here." : "It is ready at Wiro, and not fetched yet.";
+  return video.files.length ? "It cannot be played here." : "It is ready at Wiro, and not fetched yet.";
 }
 
 // Cards
@@ -464,7 +464,7 @@ class Guard extends React.Component {
 }
 
 function WiroVideos(props) {
-  return h(Guard, null, h(C.Box, { as: "section", "aria-label": "Videos made at Wiro", "data-wiro": "videos", p: 2, width: "100%" }, h(Videos, props)));
+  return h(C.Box, { as: "section", "aria-label": "Videos made at Wiro", "data-wiro": "videos", p: 2, width: "100%" }, h(Guard, null, h(Videos, props)));
 }
 
 // Airflow finds a page by the name of its tab; the first time, under this name.

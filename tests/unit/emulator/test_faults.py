@@ -240,6 +240,14 @@ def test_the_exit_code_can_be_missing(caller: Caller, point: str) -> None:
     assert shown["outputs"] == task["outputs"]
 
 
+def test_prices_can_be_missing(caller: Caller) -> None:
+    model = {"slugowner": "ByteDance", "slugproject": "text-to-video-seedance-v1"}
+    caller.wiro.set_faults(["tool:no_prices:times=1"])
+    (first,), (second,) = (caller.ask("Tool/Detail", **model)["tool"] for _ in range(2))
+    assert "dynamicprice" not in first
+    assert {**second, "dynamicprice": None} == {**first, "dynamicprice": None}
+
+
 def test_the_echo_can_be_off(caller: Caller) -> None:
     taskid = caller.run(**HANG)
     assert caller.task(taskid)["parameters"] == HANG
@@ -347,7 +355,7 @@ def test_every_kind_is_tried_here() -> None:
         "list": 12,
         "cancel": 8,
         "kill": 8,
-        "tool": 8,
+        "tool": 9,
         "cdn": 8,
         "echo": 3,
         "any": 8,

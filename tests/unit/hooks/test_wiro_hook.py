@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from airflow.sdk._shared.secrets_masker import redact
 
 from airflow_provider_wiro.api.seedance import DEFAULT_MODEL, wire_inputs
 from airflow_provider_wiro.emulator import LocalWiro
-from airflow_provider_wiro.exceptions import WiroAuthenticationError, WiroConfigurationError
+from airflow_provider_wiro.exceptions import WiroAuthenticationError, WiroConfigurationError, WiroNotFoundError
 from airflow_provider_wiro.hooks.wiro import WiroHook
 
 INPUTS = wire_inputs(DEFAULT_MODEL, {"prompt": "A hook"})
@@ -145,3 +146,14 @@ def test_every_method_reaches_wiro(hook: WiroHook, wiro: LocalWiro, tmp_path: Pa
 
 def test_the_panel_is_where_wiros_own_tasks_are_seen(connect: Any) -> None:
     assert connect(password="a-key").task_url("7") == "https://wiro.ai/panel/project#task-7"
+
+
+def test_an_estimate_reads_each_model_once(wiro: LocalWiro, hook: WiroHook) -> None:
+    assert hook.estimate_cost(DEFAULT_MODEL, INPUTS) == Decimal("0.1")
+    assert hook.estimate_cost(DEFAULT_MODEL.upper(), {**INPUTS, "duration": "10", "resolution": "720p"}) == Decimal(
+        "0.44"
+    )
+    assert wiro.ledger()["calls"] == {"Tool/Detail": 1}
+    assert hook.estimate_cost("local/echo-text", {}) == Decimal("0.01")
+    with pytest.raises(WiroNotFoundError):
+        hook.estimate_cost("nobody/nothing", {})

@@ -196,6 +196,21 @@ def test_its_log_tells_which_task_each_video_is(
     assert "3 of 3 Wiro tasks have ended." in log
 
 
+def test_its_log_folds_what_is_about_single_videos_and_no_failure(
+    wiro: LocalWiro, make: Make, instance: Instance, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(lambda: make(videos=[*prompts(2), {"prompt": "[wiro:fail]"}], min_success_ratio=0.5), instance.start())
+    folded, seen = False, []
+    for line in capsys.readouterr().out.splitlines():
+        folded = "::group::" in line or (folded and "::endgroup::" not in line)
+        if not folded and "::endgroup::" not in line:
+            seen.append(line)
+    assert not folded
+    assert [line for line in seen if "Video " in line] == []
+    (told,) = (line for line in seen if "Failed: " in line)
+    assert "Failed: videos[2]. The lines folded above tell why." in told
+
+
 def test_its_trigger_holds_ids_and_numbers_only(wiro: LocalWiro, make: Make, instance: Instance) -> None:
     with pytest.raises(TaskDeferred) as raised:
         make().execute(instance.start())
