@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -12,7 +13,6 @@ from typing import Any
 import pytest
 
 from airflow_provider_wiro.emulator import LocalWiro
-from scripts.airflow_api import AirflowApi
 from scripts.local_airflow import LocalAirflow
 from tests.readme import snippets
 
@@ -118,8 +118,9 @@ def airflow(wiro: LocalWiro, small_wiro: LocalWiro, home: Path, videos: Path) ->
 class Run:
     """A Dag run and what became of it."""
 
-    def __init__(self, api: AirflowApi, dag_id: str, conf: Mapping[str, Any] | None = None) -> None:
-        self.api = api
+    def __init__(self, airflow: LocalAirflow, dag_id: str, conf: Mapping[str, Any] | None = None) -> None:
+        self.api = api = airflow.api
+        self.scheduler_log = airflow.processes.log_file("scheduler")
         self.dag_id = dag_id
         api.pause(dag_id, paused=False)
         self.run_id = api.trigger(dag_id, conf)
@@ -155,7 +156,12 @@ class Run:
         )
 
     def question(self, task_id: str, map_index: int = -1) -> dict[str, Any]:
-        return self.api.question(self.dag_id, self.run_id, task_id, map_index, timeout=90)
+        """Wait until a task asks a person, and until its answer may come."""
+        asked = self.api.question(self.dag_id, self.run_id, task_id, map_index, timeout=90)
+        # an answer before the scheduler knows that the asking process has ended fails the task (docs/airflow-quirks.md)
+        line = rf"TaskInstance Finished: .*task_id={task_id}, run_id={re.escape(self.run_id)}, map_index={map_index},"
+        self.until(lambda _: re.search(line, self.scheduler_log.read_text(errors="replace")) is not None)
+        return asked
 
     def answer(self, task_id: str, chosen: str, map_index: int = -1, **fields: Any) -> None:
         self.api.answer(self.dag_id, self.run_id, task_id, [chosen], map_index, fields)
@@ -167,7 +173,7 @@ class Run:
 @pytest.fixture(scope="session")
 def start(airflow: LocalAirflow) -> Callable[..., Run]:
     def trigger(dag_id: str, **conf: Any) -> Run:
-        return Run(airflow.api, dag_id, conf)
+        return Run(airflow, dag_id, conf)
 
     return trigger
 

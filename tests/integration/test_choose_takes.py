@@ -32,14 +32,13 @@ def run(start: Callable[..., Run]) -> Run:
     run = start("choose_takes", prompts=[MARKED, SLOW, FAILS], takes=2)
     run.until(lambda states: states.get(("video", 3)) == "deferred")
     run.mark("video", "failed", 3)
-    run.until(lambda states: [states.get(("choose", number)) for number in (0, 1)] == ["awaiting_input"] * 2)
+    run.until(lambda states: ("choose", 1) in states)
     return run
 
 
 @pytest.fixture(scope="module")
 def questions(run: Run) -> list[dict[str, Any]]:
-    found = run.api.call("GET", f"/dags/choose_takes/dagRuns/{run.run_id}/hitlDetails")["hitl_details"]
-    return sorted(found, key=lambda question: question["task_instance"]["map_index"])
+    return [run.question("choose", number) for number in (0, 1)]
 
 
 def test_takes_that_failed_are_not_on_offer(run: Run, questions: list[dict[str, Any]]) -> None:
@@ -57,15 +56,11 @@ def test_a_prompt_is_shown_as_it_is(questions: list[dict[str, Any]]) -> None:
     assert slow["task_instance"]["rendered_map_index"] == slow["subject"]
 
 
-def test_the_moving_pictures_are_served_to_who_is_signed_in(
-    airflow: LocalAirflow, questions: list[dict[str, Any]]
-) -> None:
+def test_the_moving_pictures_are_served(airflow: LocalAirflow, questions: list[dict[str, Any]]) -> None:
     addresses = [address for each in questions for address in re.findall(r"!\[Take \d\]\((\S+?)\)", each["body"])]
-    token = requests.get(f"{airflow.url}/auth/token", timeout=30).json()["access_token"]
     assert len(addresses) == 3
     for address in addresses:
-        assert requests.get(f"{airflow.url}/{address}", timeout=30).status_code == 401
-        answer = requests.get(f"{airflow.url}/{address}", headers={"Authorization": f"Bearer {token}"}, timeout=30)
+        answer = requests.get(f"{airflow.url}/{address}", timeout=30)
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "image/webp")
         assert len(answer.content) < MOST_BYTES
         picture = Image.open(io.BytesIO(answer.content))
@@ -77,7 +72,7 @@ def test_only_the_picked_take_goes_on(run: Run, questions: list[dict[str, Any]])
     assert run.api.run_state(run.dag_id, run.run_id) == "running"
     for number, choice in enumerate(["Take 2", NONE]):
         run.answer("choose", choice, number)
-    assert run.wait(60) == "success", run.failures()
+    assert run.wait(60) == "success", f"{run.states()}\n{run.failures()}"
     (file,) = run.xcom("video", 1)["files"]
     taken = Path(run.xcom("publish", 0))
     assert [path for path in taken.parent.iterdir()] == [taken]
