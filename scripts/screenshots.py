@@ -66,7 +66,7 @@ def _takes(airflow: LocalAirflow, browser: Browser) -> None:
     run_id = _start(airflow, "choose_takes")
     airflow.api.question("choose_takes", run_id, "choose", 0)
     path = f"/dags/choose_takes/runs/{quote(run_id)}/tasks/choose/mapped/0/required_actions"
-    with _page(airflow, browser, path, "light", height=1100) as page:
+    with _page(airflow, browser, path, "light", height=760) as page:
         page.wait_for_function("[...document.images].filter(one => one.naturalWidth > 100).length >= 3")
         _take(page, "ui-choose-takes")
 
