@@ -38,10 +38,8 @@ def question(takes: list[dict[str, Any]]) -> dict[str, Any]:
     table = [names, ["---"] * len(names), pictures]
     # A prompt is neither Markdown nor a Jinja template: each mark in it is escaped.
     plain = re.sub(r"([!-/:-@\[-`{-~])", r"\\\1", prompt)
-    return {
-        "body": "\n".join([plain, "", *(f"| {' | '.join(row)} |" for row in table)]),
-        "options": [*names, NONE],
-    }
+    lines = [f"> {plain}", "", *(f"| {' | '.join(row)} |" for row in table), "", "A click plays all of it."]
+    return {"body": "\n".join(lines), "options": [*names, NONE]}
 
 
 with DAG(
@@ -124,6 +122,6 @@ with DAG(
 
     takes = by_prompt(take.expand_kwargs(orders()))
     choose = HITLOperator.partial(
-        task_id="choose", subject=f"Which take is the best? {PROMPT}", map_index_template="{{ task.subject }}"
+        task_id="choose", subject=f"Which take is the best? {PROMPT}", map_index_template=PROMPT
     ).expand_kwargs(takes.map(question))
     publish.expand(take=picked(takes, choose.output))

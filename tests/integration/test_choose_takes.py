@@ -51,9 +51,9 @@ def test_takes_that_failed_are_not_on_offer(run: Run, questions: list[dict[str, 
 
 def test_a_prompt_is_shown_as_it_is(questions: list[dict[str, Any]]) -> None:
     marked, slow = questions
-    assert marked["body"].splitlines()[0] == ESCAPED
+    assert marked["body"].splitlines()[0] == f"> {ESCAPED}"
     assert marked["subject"] == f"Which take is the best? {' '.join(MARKED.split())}"
-    assert slow["task_instance"]["rendered_map_index"] == slow["subject"]
+    assert slow["task_instance"]["rendered_map_index"] == SLOW
 
 
 def test_the_moving_pictures_are_served(airflow: LocalAirflow, questions: list[dict[str, Any]]) -> None:
