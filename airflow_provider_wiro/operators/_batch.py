@@ -61,6 +61,8 @@ class Terms:
     killed: Callable[[], bool]
     admit: Callable[[], None]
     """Raises if all orders together may not be sent."""
+    task_url: Callable[[str], str]
+    """Returns the page of a Wiro task."""
 
 
 @dataclass(eq=False)
@@ -306,8 +308,9 @@ class Batch:
                 return
             known = item.wiro_task_id
             standing = item.submission.proceed(item.attempt)
-            if item.wiro_task_id not in (None, known):
-                item.log.info("Wiro task %s has the order.", item.wiro_task_id)
+            new = item.wiro_task_id
+            if new is not None and new != known:
+                item.log.info("Wiro task %s has the order: %s", new, self._terms.task_url(new))
             if isinstance(standing, Later):
                 item.state, item.until = State.LATER, standing.until
                 return

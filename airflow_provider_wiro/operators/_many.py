@@ -180,7 +180,7 @@ class OrdersMany(WaitsElsewhere):
             depot = Depot(self.destination, self.verify, self.delete_remote, log)
             return depot.fetch(hook, task, facts, attempt.inputs, request_key(attempt.model, attempt.inputs))
 
-        terms = Terms(self.timeout, self.cancel_on_timeout, fetch, lambda: self._killed, budget.admit)
+        terms = Terms(self.timeout, self.cancel_on_timeout, fetch, lambda: self._killed, budget.admit, hook.task_url)
         return Batch(items, shelf, client, self.log, terms)
 
     def _delivered(self, item: Item) -> dict[str, Any] | None:

@@ -190,7 +190,8 @@ def test_its_log_tells_which_task_each_video_is(
     lines = manifest(finish(make, instance.start()))
     log = capsys.readouterr().out
     for line in lines:
-        assert f"Video {line['index']}: Wiro task {line['wiro_task_id']} has the order." in log
+        url = f"{wiro.url}/tasks/{line['wiro_task_id']}"
+        assert f"Video {line['index']}: Wiro task {line['wiro_task_id']} has the order: {url}" in log
     assert "3 of 3 videos run, 0 wait for a place." in log
     assert log.count("Wiro tasks have ended.") <= 3
     assert "3 of 3 Wiro tasks have ended." in log
