@@ -1,7 +1,8 @@
 """A batch that asks before it spends much: up to an amount it runs by itself, above that a person decides in Airflow.
 
 The question has a table of what would be ordered and its estimated cost; *Approve* orders, *Reject* skips. Without an
-answer within a day, nothing is ordered. The batch itself is held to what was approved, should a price rise meanwhile.
+answer within a day, nothing is ordered. The batch itself is held to the amount that was approved, should a price rise
+meanwhile.
 The table is the one of ``nightly_batch.py``.
 """
 
@@ -48,11 +49,11 @@ with DAG(
         response_timeout=timedelta(days=1),
         defaults="Reject",
     )
-    approve >> SeedanceBatchOperator(
+    SeedanceBatchOperator(
         task_id="videos",
         videos=videos,
         destination=VIDEOS + "/{{ dag_run.run_after | ds }}",
-        max_cost="{{ ti.xcom_pull('approve')['estimated_cost'] }}",
+        max_cost=approve.output["estimated_cost"],  # None where a person has approved an unknown price: any
         poll_interval=POLL_INTERVAL,
         retries=10,
         retry_delay=timedelta(seconds=30),

@@ -36,7 +36,8 @@ class WiroBudgetApprovalOperator(DataFromOtherTasks, ApprovalOperator):
     ``chosen_options``, ``params_input``, ``responded_at`` and ``responded_by_user`` as Airflow's ``ApprovalOperator``
     does, and ``videos`` (how many) and ``estimated_cost`` (US dollars, decimal string; ``None`` where a part is
     unknown). Where nobody is asked, it returns the same with the defaults of `params`, and nobody's name. After a
-    rejection Airflow 3.3 keeps no return value.
+    rejection Airflow 3.3 keeps no return value. Each part is an XCom of its own, too:
+    ``max_cost=approve.output["estimated_cost"]`` holds a batch to what was approved.
 
     :param videos: a mapping for each video, as for
         :class:`~airflow_provider_wiro.operators.seedance.SeedanceBatchOperator`. (templated)
@@ -73,7 +74,9 @@ class WiroBudgetApprovalOperator(DataFromOtherTasks, ApprovalOperator):
         body: str | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**{"doc_md": _DOC_MD, **kwargs}, subject="May these videos be ordered?", body=body)
+        # each fact is an XCom of its own, so that another task can take it by name
+        defaults = {"doc_md": _DOC_MD, "multiple_outputs": True}
+        super().__init__(**{**defaults, **kwargs}, subject="May these videos be ordered?", body=body)
         self.videos = videos
         self.auto_approve_up_to = auto_approve_up_to
         self.model = model

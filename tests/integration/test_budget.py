@@ -45,6 +45,22 @@ def test_what_is_approved_goes_on(nights: dict[str, Run], wiro: LocalWiro) -> No
     assert run.xcom("order")["total_cost"] == answered["estimated_cost"]
 
 
+def test_who_approves_an_unknown_price_gets_what_was_asked_for(
+    start: Callable[..., Run], nights: dict[str, Run], wiro: LocalWiro
+) -> None:
+    for run in nights.values():
+        run.until(lambda states: states.get(("approve", -1)) in ("success", "awaiting_input"))
+    wiro.set_faults(["tool:no_prices"])
+    try:
+        run = order(start, "unknown", 1)
+        assert run.question("approve")["subject"] == "Order 1 video at an unknown price?"
+        run.answer("approve", "Approve", note="")
+        assert run.wait() == "success", run.failures()
+    finally:
+        wiro.set_faults([])
+    assert (run.xcom("approve", key="estimated_cost"), run.xcom("order")["total_cost"]) == (None, "0.1")
+
+
 def test_what_is_rejected_is_skipped_and_costs_nothing(nights: dict[str, Run], wiro: LocalWiro) -> None:
     run = nights["rejected"]
     run.question("approve")

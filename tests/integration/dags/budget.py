@@ -20,10 +20,10 @@ with DAG("budget", schedule=None, default_args={"retries": 0}):
     approve = WiroBudgetApprovalOperator(
         task_id="approve", videos=found, auto_approve_up_to=1, params={"note": Param("", type="string")}
     )
-    approve >> SeedanceBatchOperator(
+    SeedanceBatchOperator(
         task_id="order",
         videos=found,
         destination=os.environ["WIRO_VIDEOS_DIR"] + "/budget",
-        max_cost="{{ task_instance.xcom_pull('approve')['estimated_cost'] }}",
+        max_cost=approve.output["estimated_cost"],
         poll_interval=1.0,
     )
